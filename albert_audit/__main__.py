@@ -1,0 +1,48 @@
+"""The process: runs the command line, and turns every ending into the exit code that it means."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run ``albert-audit``.
+
+    Exit codes: 0 pass, 1 fail, 2 usage, policy or refused model, 3 incomplete or crashed, 4
+    inconclusive, 130 interrupted.
+    """
+    from albert_audit.cli import app
+    from albert_audit.types import AuditError
+
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+        os.environ["ALBERT_AUDIT_DEBUG"] = "1"
+    try:
+        app(standalone_mode=True)
+    except AuditError as exc:
+        if debug:
+            raise
+        print(f"error: {exc}", file=sys.stderr)  # noqa: T201
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; what was scored is kept: run the same command again to go on", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except Exception as exc:
+        # Python's own exit code 1 would read as "the model failed".
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        else:
+            print(  # noqa: T201
+                f"error: albert-audit itself failed: {type(exc).__name__}: {exc}\n"
+                "  → run again with --debug and report the traceback",
+                file=sys.stderr,
+            )
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,395 @@
+"""The run: plan, measure, find, judge, render; each step leaves a file that the next one reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pandas as pd
+
+import albert_audit
+from albert_audit import findings as finder
+from albert_audit import folder, gate, packs
+from albert_audit.bias import MEASURES, crows_pairs
+from albert_audit.config import AuditConfig, load_config
+from albert_audit.findings import Measured, checks, stream
+from albert_audit.folder import Audit
+from albert_audit.packs import Pack
+from albert_audit.types import (
+    Ability,
+    Findings,
+    Head,
+    Manifest,
+    Policy,
+    PolicyError,
+    RunInfo,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from albert_audit.model.cache import CachedScorer
+    from albert_audit.model.load import ModelHandle
+    from albert_audit.model.scorer import Progress, Scorer
+
+LOADERS = {crows_pairs.NAME: crows_pairs.load}
+_VERSIONS = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "statsmodels", "pyarrow")
+
+
+class Watcher(Protocol):
+    """Shows progress; the command line's is a bar with rate and time left."""
+
+    def task(self, label: str, tokens: int) -> AbstractContextManager[Progress | None]:
+        """Enter a task of so many tokens; calls to what it gives advance it."""
+
+    def warn(self, message: str) -> None:
+        """Show a message above the bar."""
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def task(self, label: str, tokens: int) -> AbstractContextManager[Progress | None]:
+        """See `Watcher`."""
+        del label, tokens
+        return nullcontext(None)
+
+    def warn(self, message: str) -> None:
+        """See `Watcher`."""
+        del message
+
+
+# --- planning -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a pack will ask of the model."""
+
+    pack: Pack
+    inputs: int
+    tokens: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an audit will do, before anything is scored."""
+
+    config: AuditConfig
+    handle: ModelHandle
+    policy: Policy
+    packs: tuple[Pack, ...]
+    unable: tuple[Pack, ...]
+    costs: tuple[Cost, ...]
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over model, configuration and packs: what decides whether a folder is resumed."""
+        content = {
+            "model": self.handle.id.sha256,
+            "seed": self.config.seed,
+            "packs": {p.name: p.sha256 for p in (*self.packs, *self.unable)},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def out(self) -> Path:
+        """The audit's folder."""
+        return Path(self.config.out or f"audit-{self.handle.id.sha256[:12]}")
+
+
+def plan(config: AuditConfig) -> Plan:
+    """Load what the configuration names, and refuse what cannot work, before anything is scored.
+
+    Raises
+    ------
+    UsageError, PackError, PolicyError
+        Before the model's weights are read.
+    ModelRefused
+        When the checkpoint would be scored wrongly or is unsafe to load.
+    """
+    data = [_data(name, Path(path)) for name, path in sorted(config.data.items())]
+    policy = gate.load_policy(Path(config.policy)) if config.policy else None
+    chosen = [packs.load(packs.find(name)) for name in config.packs] if config.packs is not None else None
+    for pack in chosen or []:
+        if pack.spec.role == "placebo" or pack.spec.measure == "sentence_floor":
+            raise UsageError(
+                f"{pack.name} is a control; it runs with the packs that name it", "give the probe pack instead"
+            )
+    from albert_audit.model import load as loading
+    from albert_audit.model.cache import CountingScorer
+    from albert_audit.model.scorer import TorchScorer
+
+    head = loading.peek_head(config.model, config.revision)
+    can = loading.ABILITIES[head]
+    if chosen is None:
+        chosen = [p for p in _shipped_probes() if MEASURES[p.spec.measure].needs in can]
+    probes = [*chosen, *data]
+    if not probes:
+        raise UsageError(
+            f"no shipped pack can test a model with the head {head} yet",
+            "`albert-audit inspect MODEL` shows what the model can answer",
+        )
+    policy = policy or gate.default_policy(head)
+    if policy is None:
+        raise PolicyError(f"no policy is shipped for the head {head}", "write one and give it with --policy FILE")
+    gate.check_policy(policy, head, _checks(probes, head), _checks(_shipped_probes(), head))
+    able = [p for p in probes if MEASURES[p.spec.measure].needs in can]
+    everything = _with_controls(able)
+    handle = loading.load(config.model, revision=config.revision, device=config.device)
+    counter = CountingScorer(TorchScorer(handle, budget=config.batch_tokens))
+    costs = []
+    for pack in everything:
+        counter.inputs = counter.tokens = 0
+        try:
+            _measure(counter, pack, config.seed)
+        except Exception:  # noqa: S110 (the run will report it as a finding; a plan only forecasts)
+            pass
+        costs.append(Cost(pack, counter.inputs, counter.tokens, counter.flops))
+    unable = tuple(p for p in probes if p not in able)
+    return Plan(config, handle, policy, tuple(everything), unable, tuple(costs))
+
+
+def testable(can: frozenset[Ability]) -> list[str]:
+    """Return the names of the shipped packs that a model with these abilities can answer."""
+    return [p.name for p in _shipped_probes() if MEASURES[p.spec.measure].needs in can]
+
+
+def _data(name: str, path: Path) -> Pack:
+    if name not in LOADERS:
+        raise UsageError(f"there is no loader for the data {name!r}", f"known: {', '.join(sorted(LOADERS))}")
+    return LOADERS[name](path)
+
+
+def _shipped_probes() -> list[Pack]:
+    found = [packs.load(packs.find(name)) for name in packs.shipped()]
+    return [p for p in found if p.spec.role == "probe" and p.spec.measure != "sentence_floor"]
+
+
+def _checks(probes: Sequence[Pack], head: Head) -> dict[str, bool]:
+    return {k: v for pack in probes for k, v in checks(pack, head).items()}
+
+
+def _with_controls(probes: Sequence[Pack]) -> list[Pack]:
+    """Return probes, their controls and the floors of their languages, floors first."""
+    controls: dict[str, Pack] = {}
+    for pack in probes:
+        for name in pack.spec.controls:
+            controls.setdefault(name, packs.load(packs.find(name)))
+    languages = sorted({p.spec.language.partition("-")[0] for p in probes})
+    sentence = [packs.load(packs.find(f"floor-{g}")) for g in languages if f"floor-{g}" in packs.shipped()]
+    return [*sentence, *probes, *controls.values()]
+
+
+def _measure(scorer: Scorer, pack: Pack, seed: int) -> pd.DataFrame:
+    return MEASURES[pack.spec.measure].run(scorer, pack, stream(seed, f"measure/{pack.name}"))
+
+
+# --- running --------------------------------------------------------------------------------
+
+
+def run(
+    model: str | Path | AuditConfig,
+    *,
+    out: str | Path | None = None,
+    packs: Sequence[str] | None = None,
+    data: Mapping[str, str] | None = None,
+    policy: str | Path | None = None,
+    device: str | None = None,
+    seed: int | None = None,
+    force: bool = False,
+    watcher: Watcher | None = None,
+) -> Audit:
+    """Audit a model and write its folder.
+
+    Parameters
+    ----------
+    model : str, Path or AuditConfig
+        A folder, a hub id, or a whole configuration.
+    out : str or Path, optional
+        The audit's folder; ``audit-<first 12 of the model's hash>`` when left out. A folder of the
+        same model, configuration and packs is resumed.
+    packs, data, policy, device, seed
+        See `AuditConfig`.
+    force : bool
+        Replace an audit of something else that lies in `out`.
+
+    Returns
+    -------
+    Audit
+
+    Examples
+    --------
+    >>> audit = albert_audit.run("path/to/model", packs=["pronoun-occupation-en"])  # doctest: +SKIP
+    >>> audit.verdict.verdict  # doctest: +SKIP
+    """
+    if isinstance(model, AuditConfig):
+        config = model
+    else:
+        config = load_config(
+            None, model=str(model), out=str(out) if out else None, policy=str(policy) if policy else None,
+            packs=tuple(packs) if packs is not None else None, data=dict(data) if data else None,
+            device=device, seed=seed,
+        )  # fmt: skip
+    return execute(plan(config), force=force, watcher=watcher or Silent())
+
+
+def execute(planned: Plan, *, force: bool, watcher: Watcher) -> Audit:
+    """Carry out a plan; every step leaves its file."""
+    started = _now()
+    target = planned.out
+    manifest, info = _open(planned, force=force, started=started)
+    measured, scorer = _score(planned, watcher)
+    rows = pd.concat([m.rows for m in measured if m.rows is not None], ignore_index=True)
+    rows.to_parquet(target / f".{folder.MEASUREMENTS}.part", index=False, compression="zstd")
+    (target / f".{folder.MEASUREMENTS}.part").replace(target / folder.MEASUREMENTS)
+    model = planned.handle.id
+    policy = planned.policy
+    found = Findings(
+        model=model,
+        findings=finder.build(measured, model, policy, planned.config.seed),
+        not_tested=tuple(_not_tested(planned)),
+    )
+    folder.write(target / folder.FINDINGS, found)
+    post_hoc = gate.policy_sha256(policy) != manifest.policy_sha256
+    if post_hoc:
+        folder.write_policy_lock(target, policy)
+    verdict = gate.judge(found, policy, post_hoc=post_hoc)
+    finished = _now()
+    info = info.model_copy(
+        update={
+            "finished": finished.isoformat(timespec="seconds"),
+            "seconds": round((finished - started).total_seconds(), 1),
+            "scored": {"tokens": scorer.scored},
+            "cached": {"tokens": scorer.cached},
+        }
+    )
+    folder.write(target / folder.RUN, info)
+    return folder.finish(Audit(target, manifest, found, verdict, policy, info))
+
+
+def _open(planned: Plan, *, force: bool, started: datetime) -> tuple[Manifest, RunInfo]:
+    """Prepare the folder: lock the policy and say what the folder is, before anything is scored."""
+    target, identity = planned.out, planned.identity
+    before = folder.read_manifest(target)
+    if before is not None and before.identity != identity and not force:
+        raise UsageError(
+            f"{target} holds an audit of something else: {before.model.name} ({before.model.sha256[:12]}), "
+            f"packs {', '.join(p.name for p in before.packs)}, seed {before.seed}",
+            "choose another --out, or --force to replace it",
+        )
+    if before is None and target.is_dir() and any(target.iterdir()) and not force:
+        raise UsageError(
+            f"{target} is not empty and holds no audit", "choose another --out, or --force to write there"
+        )
+    resumed = before if before is not None and before.identity == identity and not force else None
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        if resumed is None:
+            for name in folder.FILES:
+                (target / name).unlink(missing_ok=True)
+    except OSError as exc:
+        raise UsageError(f"cannot write to {target}: {exc.strerror}", "choose another --out") from None
+    old_run = folder.read_run(target)
+    import torch
+
+    info = RunInfo(
+        started=old_run.started if old_run else started.isoformat(timespec="seconds"),
+        device=planned.handle.device.type,
+        threads=torch.get_num_threads(),
+        platform=f"{platform.system()} {platform.machine()}",
+        command="albert-audit run " + planned.handle.id.name,
+    )
+    config = planned.config
+    manifest = Manifest(
+        identity=identity,
+        complete=False,
+        model=planned.handle.id,
+        config={
+            "data": sorted(config.data),
+            "device": config.device,
+            "packs": [p.name for p in planned.packs],
+            "seed": config.seed,
+        },
+        packs=tuple(p.ref(planned.handle.id.head) for p in (*planned.packs, *planned.unable)),
+        policy_sha256=resumed.policy_sha256 if resumed else gate.policy_sha256(planned.policy),
+        seed=config.seed,
+        versions={
+            "albert-audit": albert_audit.__version__,
+            "python": platform.python_version(),
+            **{n: version(n) for n in _VERSIONS},
+        },
+    )
+    if resumed is None:
+        folder.write_policy_lock(target, planned.policy)
+    folder.write(target / folder.RUN, info)
+    folder.write(target / folder.MANIFEST, manifest)
+    return manifest, info
+
+
+def _score(planned: Plan, watcher: Watcher) -> tuple[list[Measured], CachedScorer]:
+    from albert_audit.model.cache import CachedScorer, ScoreStore, cache_path
+    from albert_audit.model.scorer import TorchScorer
+
+    inner = TorchScorer(planned.handle, budget=planned.config.batch_tokens)
+    store = ScoreStore(cache_path())
+    scorer = CachedScorer(inner, store, device=planned.handle.device.type)
+    measured = []
+    try:
+        for cost in planned.costs:
+            with watcher.task(cost.pack.spec.title, cost.tokens) as advance:
+                inner.progress = scorer.progress = advance
+                try:
+                    measured.append(Measured(cost.pack, _measure(scorer, cost.pack, planned.config.seed)))
+                except Exception as exc:
+                    # One crashed check must not hide the others, nor pass: it becomes a finding.
+                    reason = f"crashed: {type(exc).__name__}: {exc}"
+                    watcher.warn(f"{cost.pack.name} {reason}")
+                    if os.environ.get("ALBERT_AUDIT_DEBUG"):
+                        traceback.print_exc(file=sys.stderr)
+                    measured.append(Measured(cost.pack, None, reason, crashed=True))
+    finally:
+        store.close()
+    head = planned.handle.id.head
+    for pack in planned.unable:
+        needs = MEASURES[pack.spec.measure].needs
+        measured.append(Measured(pack, None, f"a model with the head {head} cannot answer {needs}"))
+    return measured, scorer
+
+
+def _now() -> datetime:
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    return datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+
+
+def _not_tested(planned: Plan) -> list[str]:
+    """Say in plain words what this audit did not look at."""
+    head, names = planned.handle.id.head, {p.name for p in planned.packs}
+    out = [
+        "Privacy: whether the model gives away what it was trained on",
+        "The reasons for single predictions (attribution)",
+    ]
+    if Ability.MASK_LOGPROBS in planned.handle.can:
+        out.append("How a model fine-tuned from this one treats people")
+    if head is Head.PRETRAINING:
+        out.append("The sentence-order head")
+    languages = sorted({p.spec.language for p in planned.packs})
+    out.append(f"Languages other than {', '.join({'en': 'English', 'zh': 'Chinese'}.get(g, g) for g in languages)}")
+    for pack in _shipped_probes():
+        if pack.name not in names:
+            why = "the model cannot answer it" if MEASURES[pack.spec.measure].needs not in planned.handle.can else "not chosen"
+            out.append(f"{pack.spec.title} ({pack.name}): {why}")
+    out += [f"The benchmark {name}: no file was given" for name in sorted(LOADERS) if name not in planned.config.data]
+    out.append("Groups that the packs do not name, and people who belong to several groups at once")
+    return out

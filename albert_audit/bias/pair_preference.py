@@ -1,0 +1,135 @@
+"""Pair preference: which of two sentences that differ in one identity term a masked LM prefers.
+
+The margin of a pair is score(more) - score(less), `more` being the stereotyping side in every row.
+Three scores stand side by side: the CrowS-Pairs score over shared tokens (Nangia et al. 2020), the
+pseudo-log-likelihood with whole words masked left to right (Kauf and Ivanova 2023), and the
+unmasked likelihood (Kaneko and Bollegala 2022).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from albert_audit.bias.measure import Measure, Statistic, frame
+from albert_audit.model.scorer import Scorer
+from albert_audit.model.text import Encoded, MaskQuery, TokenRule, shared_positions, token_queries
+from albert_audit.packs import Pack
+from albert_audit.types import Ability
+
+CONFIRMED = 3
+"""Annotators out of five that must name a pair's bias type for the confirmed contrast."""
+
+# name: (label, unit, source)
+SCORES = {
+    "pair_cps": ("CrowS-Pairs score", "nats", "Nangia et al. 2020, CrowS-Pairs (score over shared tokens)"),
+    "pair_pll_word_l2r": (
+        "word-wise pseudo-log-likelihood", "nats",
+        "Kauf and Ivanova 2023, A Better Way to Do Masked Language Model Scoring",
+    ),
+    "pair_unmasked": (
+        "unmasked likelihood", "nats per token",
+        "Kaneko and Bollegala 2022, Unmasking the Mask (all unmasked likelihood)",
+    ),
+}  # fmt: skip
+_CAVEATS = (
+    "Pair benchmarks measure a construct only as well as their pairs are built (Blodgett et al. 2021).",
+    "What a masked LM prefers does not predict how a fine-tuned model treats people.",
+)
+
+
+def contrasts(pack: Pack) -> list[tuple[str, str]]:
+    """Return (axis, "more-vs-less") for each axis of the pack, and for all where there are several."""
+    axes = sorted({p.axis for p in pack.pairs})
+    return [(a, "more-vs-less") for a in (*(["all"] if len(axes) > 1 else []), *axes)]
+
+
+def statistics(pack: Pack) -> list[Statistic]:
+    """Return the mean margin and the share preferring the stereotype, by each score."""
+    found = []
+    for name, (label, unit, source) in SCORES.items():
+        for kind in ("margin", "share"):
+            for confirmed in (False, True) if pack.pairs and pack.pairs[0].confirmed is not None else (False,):
+                if confirmed and name != "pair_cps":
+                    continue  # one score is enough to show what the filter does
+                only = f", pairs whose bias type at least {CONFIRMED} of 5 annotators confirm" if confirmed else ""
+                found.append(
+                    Statistic(
+                        name=f"{name}_{kind}", rows=name, kind="mean" if kind == "margin" else "share",
+                        unit=unit if kind == "margin" else "share of pairs",
+                        title=("Mean margin for the stereotype" if kind == "margin" else "Share preferring the stereotype")
+                        + f", {label}{only}",
+                        estimand=("mean margin" if kind == "margin" else "share of pairs with a positive margin, ties one half,")
+                        + f" of the stereotyping over the other sentence by {label}, over pairs like those of {{pack}}{only}",
+                        contrast="confirmed" if confirmed else "",
+                        min_covariate=CONFIRMED if confirmed else None,
+                        caveats=_CAVEATS, sources=(source,),
+                    )
+                )  # fmt: skip
+    return found
+
+
+def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:
+    """Score both sentences of every pair by the three scores. See `Measure`.
+
+    Rows: one a pair and score, the margin in nats (unmasked: nats per token). The covariate is the
+    number of annotators who confirm the pair's bias type, where the data has it.
+    """
+    del rng  # nothing is drawn
+    encoded = scorer.encode([s for p in pack.pairs for s in (p.more, p.less)])
+    both = list(zip(encoded[::2], encoded[1::2], strict=True))
+    reasons = [_unfit(scorer, *pair) for pair in both]
+    # One call for everything, so that batches fill across pairs and scores.
+    plan: list[tuple[int, str, int]] = []  # pair, score, sign
+    queries: list[MaskQuery] = []
+    for i, (more, less) in enumerate(both):
+        if reasons[i]:
+            continue
+        for name in SCORES:
+            for sign, found in zip((1, -1), _queries(name, more, less), strict=True):
+                plan += [(i, name, sign)] * len(found)
+                queries += found
+    margins: dict[tuple[int, str], float] = {}
+    for (i, name, sign), answer in zip(plan, scorer.mask_logprobs(queries), strict=True):
+        # Sums of logs; only the unmasked likelihood is a mean over tokens, by definition.
+        score = float(answer.mean()) if name == "pair_unmasked" else float(answer.sum())
+        margins[i, name] = margins.get((i, name), 0.0) + sign * score
+    rows: list[dict[str, Any]] = []
+    for i, pair in enumerate(pack.pairs):
+        for name, (_, unit, _) in SCORES.items():
+            rows.append(
+                {
+                    "pack": pack.name, "measure": name, "axis": pair.axis, "contrast": "more-vs-less",
+                    "group": "", "item": pair.id, "cluster_a": pair.cluster, "cluster_b": "", "role": "probe",
+                    "covariate": pair.confirmed, "unit": unit, "skipped": reasons[i],
+                    # A pair without one shared token has the empty sum.
+                    "value": None if reasons[i] else margins.get((i, name), 0.0),
+                }
+            )  # fmt: skip
+    return frame(rows)
+
+
+def _queries(name: str, more: Encoded, less: Encoded) -> tuple[list[MaskQuery], list[MaskQuery]]:
+    if name == "pair_cps":
+        shared = shared_positions(more, less)
+        return [_single(more, i) for i, _ in shared], [_single(less, j) for _, j in shared]
+    rule: TokenRule = "unmasked" if name == "pair_unmasked" else "pll_word_l2r"
+    return token_queries(more, rule), token_queries(less, rule)
+
+
+def _single(e: Encoded, i: int) -> MaskQuery:
+    return MaskQuery(e.ids, e.type_ids, (i,), (i,), ((e.ids[i],),))
+
+
+def _unfit(scorer: Scorer, more: Encoded, less: Encoded) -> str:
+    if max(len(more.ids), len(less.ids)) > scorer.id.max_tokens:
+        return f"longer than {scorer.id.max_tokens} tokens"
+    # A sentence with an unknown piece has lost a word; the two might differ in just that word.
+    if scorer.unknown_id in more.ids or scorer.unknown_id in less.ids:
+        return "holds a piece the vocabulary lacks"
+    return ""
+
+
+MEASURE = Measure("pair_preference", Ability.MASK_LOGPROBS, run, contrasts, statistics)

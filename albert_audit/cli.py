@@ -1,0 +1,345 @@
+"""The commands. Each reads its flags, calls one function and prints; no logic lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from albert_audit import __version__
+from albert_audit.types import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from albert_audit.audit import Plan
+    from albert_audit.folder import Audit
+    from albert_audit.model.scorer import Progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Audit an ALBERT model for bias and print a card that a reviewer can sign.",
+    epilog="Exit codes: 0 pass · 1 fail · 2 usage, policy or refused model · 3 incomplete or crashed · "
+    "4 inconclusive · 130 interrupted. --debug shows tracebacks.",
+)
+packs_app = typer.Typer(no_args_is_help=True, help="List, show, check and start probe packs.")
+app.add_typer(packs_app, name="packs")
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with safetensors, or a hub id.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
+PolicyFile = Annotated[Path | None, typer.Option("--policy", metavar="FILE", help="A policy file.")]
+PackNames = Annotated[
+    list[str] | None, typer.Option("--pack", metavar="NAME|DIR", help="A pack; may be given several times.")
+]
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"albert-audit {__version__}")
+        raise typer.Exit
+
+
+# --- run ------------------------------------------------------------------------------------
+
+_RUN_EXAMPLES = """
+[bold]Examples[/bold]
+
+  albert-audit run ./my-albert
+
+  albert-audit run ./my-albert --plan
+
+  albert-audit run albert/albert-base-v2 --out audit --policy limits.yaml
+
+  albert-audit run ./my-albert --data crows-pairs=crows_pairs_anonymized.csv
+"""
+
+
+@app.command(epilog=_RUN_EXAMPLES)
+def run(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A folder with safetensors, or a hub id.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The audit's folder.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="audit.yaml; flags override it.")] = None,
+    policy: PolicyFile = None,
+    pack: PackNames = None,
+    data: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="A benchmark that is not shipped.")
+    ] = None,
+    device: Device = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The seed of all draws.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A revision of a hub model.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what it costs; score nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what lies in DIR.")] = False,
+) -> None:
+    """Audit a model: measure, judge, and write the card. The exit code is the verdict."""
+    from albert_audit import audit
+    from albert_audit.config import load_config
+
+    settings = load_config(
+        config,
+        model=model,
+        out=str(out) if out else None,
+        policy=str(policy) if policy else None,
+        packs=tuple(pack) if pack else None,
+        data=_pairs(data),
+        device=device,
+        seed=seed,
+        revision=revision,
+    )
+    console = _console(stderr=True)
+    with console.status("loading the model and planning") if console.is_terminal else _nothing():
+        planned = audit.plan(settings)
+    if plan:
+        _show_plan(planned)
+        return
+    done = audit.execute(planned, force=force, watcher=_Bar(console))
+    _show_verdict(done)
+    raise typer.Exit(done.verdict.exit_code)
+
+
+def _pairs(given: list[str] | None) -> dict[str, str] | None:
+    if not given:
+        return None
+    out = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not equals or not name or not path:
+            raise UsageError(f"expected --data NAME=PATH, found {text!r}", "e.g. --data crows-pairs=crows_pairs_anonymized.csv")
+        out[name] = path
+    return out
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+class _Bar:
+    """A progress bar with rate and time left; plain lines where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def task(self, label: str, tokens: int) -> Iterator[Progress | None]:
+        """See `albert_audit.audit.Watcher`."""
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        if not self._console.is_terminal:
+            self._console.print(f"{label}: {tokens:,} tokens", markup=False)
+            yield None
+            return
+        columns = (
+            TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[rate]:>9}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=self._console) as bar:
+            task = bar.add_task(label, total=tokens, rate="")
+
+            def advance(n: int) -> None:
+                bar.advance(task, n)
+                if speed := bar.tasks[0].speed:
+                    bar.update(task, rate=f"{speed:,.0f} tok/s")
+
+            yield advance
+
+    def warn(self, message: str) -> None:
+        """See `albert_audit.audit.Watcher`."""
+        self._console.print(f"warning: {message}", style="yellow", markup=False)
+
+
+def _show_plan(planned: Plan) -> None:
+    from rich.table import Table
+
+    console = _console()
+    console.print(f"model   {planned.handle.id.name} ({planned.handle.id.sha256[:12]}), {planned.handle.id.head}", markup=False)
+    console.print(f"policy  {planned.policy.name} version {planned.policy.version}, {len(planned.policy.rules)} rules", markup=False)
+    console.print(f"folder  {planned.out}", markup=False)
+    table = Table("pack", "role", "inputs", "tokens", "TFLOP", box=None, pad_edge=False)
+    for cost in planned.costs:
+        role = "floor" if cost.pack.spec.measure == "sentence_floor" else cost.pack.spec.role
+        table.add_row(cost.pack.name, role, f"{cost.inputs:,}", f"{cost.tokens:,}", f"{cost.flops / 1e12:.2f}")
+    total = (sum(c.inputs for c in planned.costs), sum(c.tokens for c in planned.costs), sum(c.flops for c in planned.costs))
+    table.add_row("together", "", f"{total[0]:,}", f"{total[1]:,}", f"{total[2] / 1e12:.2f}")
+    console.print(table)
+    for pack in planned.unable:
+        console.print(f"cannot run on this head: {pack.name}", markup=False)
+
+
+_STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", "INCOMPLETE": "bold magenta"}
+
+
+def _show_verdict(audit: Audit) -> None:
+    console = _console()
+    verdict = audit.verdict
+    console.print(f"{verdict.verdict}", style=_STYLES.get(verdict.verdict, "bold"), end="")
+    console.print(f"  {verdict.reason}", markup=False)
+    post_hoc = ", judged post hoc" if verdict.policy.post_hoc else ""
+    console.print(
+        f"  {audit.findings.model.name} ({audit.findings.model.sha256[:12]}), "
+        f"policy {verdict.policy.name} version {verdict.policy.version}{post_hoc}", markup=False,
+    )  # fmt: skip
+    for r in verdict.results:
+        number = ""
+        if r.value is not None:
+            ends = r.interval_pass
+            number = f" {r.value:.3g}" + (f" [{ends.low:.3g}, {ends.high:.3g}]" if ends else "") + f", limit ±{r.limit:g}"
+        console.print(f"  {r.state:<12} {r.rule}{number}: {r.reason}", markup=False, soft_wrap=True)
+    console.print(f"card: {audit.dir / 'card.en.html'}", markup=False, soft_wrap=True)
+
+
+# --- gate, report ---------------------------------------------------------------------------
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="An audit's folder.")]
+
+
+@app.command()
+def gate(directory: Folder, policy: PolicyFile = None) -> None:
+    """Judge a finished audit again, by its own policy or another. Scores nothing; loads no torch."""
+    from albert_audit import folder
+
+    done = folder.judge(directory, policy)
+    _show_verdict(done)
+    raise typer.Exit(done.verdict.exit_code)
+
+
+@app.command()
+def report(directory: Folder) -> None:
+    """Render the card and the JUnit report again from the audit's files."""
+    from albert_audit import folder
+
+    typer.echo(folder.render(directory))
+
+
+# --- inspect --------------------------------------------------------------------------------
+
+
+@app.command()
+def inspect(
+    model: Model,
+    device: Device = None,
+    revision: Annotated[str | None, typer.Option(help="A revision of a hub model.")] = None,
+) -> None:
+    """Show what a checkpoint is and what can be tested with it, or why it is refused."""
+    from albert_audit.audit import testable
+    from albert_audit.model.load import load
+
+    handle = load(model, revision=revision, device=device or "auto")
+    m = handle.id
+    lines = {
+        "name": m.name,
+        "head": m.head.value,
+        "answers": ", ".join(sorted(handle.can)),
+        "labels": ", ".join(m.labels),
+        "parameters": f"{m.parameters:,}",
+        "compute": f"{m.flops_per_token / 1e6:,.1f} MFLOP a token in the encoder ({m.depth} passes; sharing hides compute)",
+        "vocabulary": f"{m.vocab_size:,} pieces",
+        "tokenizer": m.tokenizer,
+        "unknown": ", ".join(f"{r:.1%} of tokens ({g})" for g, r in handle.unknown_rate.items()),
+        "longest": f"{m.max_tokens} tokens",
+        "device": f"{handle.device}, float32, {m.attention} attention",
+        "model": m.sha256,
+        "weights": m.weights_sha256,
+        "config": m.config_sha256,
+        "tokenizer files": m.tokenizer_sha256,
+        "packs": ", ".join(testable(handle.can)) or "none of the shipped ones yet",
+    }
+    console = _console()
+    for name, value in lines.items():
+        if value:
+            console.print(f"{name:<16}{value}", markup=False, soft_wrap=True)
+    for caveat in m.caveats:
+        console.print(f"{'caveat':<16}{caveat}", markup=False, soft_wrap=True)
+
+
+# --- demo -----------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the two audits go.")] = Path("demo-audit"),
+) -> None:
+    """Audit the two bundled models: one with a planted bias, and its twin without. Needs no network."""
+    from albert_audit import demo as known
+
+    console = _console()
+    results = known.run(out, watcher=_Bar(_console(stderr=True)))
+    for result in results:
+        _show_verdict(result.audit)
+        console.print(f"  {'as planted' if result.as_planted else 'NOT AS PLANTED'}: {result.reason}\n", markup=False, soft_wrap=True)
+    raise typer.Exit(0 if all(r.as_planted for r in results) else 3)
+
+
+# --- packs ----------------------------------------------------------------------------------
+
+
+@packs_app.command("list")
+def packs_list() -> None:
+    """List the shipped packs."""
+    from rich.table import Table
+
+    from albert_audit import packs
+
+    table = Table("name", "measure", "language", "axis", "role", "title", box=None, pad_edge=False)
+    for name in packs.shipped():
+        s = packs.load(packs.find(name)).spec
+        table.add_row(s.name, s.measure, s.language, s.axis or "several" * (s.measure == "pair_preference"), s.role, s.title)
+    _console().print(table)
+
+
+@packs_app.command("show")
+def packs_show(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> None:
+    """Show a pack and the checks it gives, whose ids a policy names."""
+    from albert_audit import packs
+    from albert_audit.findings import checks
+    from albert_audit.types import Head
+
+    folder = packs.find(name)
+    pack = packs.load(folder)
+    s = pack.spec
+    typer.echo(f"{s.name} version {s.version}: {s.title}\nlanguage  {s.language}\nmeasure   {s.measure}\nlicence   {s.licence}")
+    typer.echo(f"sha256    {pack.sha256}\ncontrols  {', '.join(s.controls) or 'none'}")
+    typer.echo(f"may gate  {', '.join(s.may_gate) or 'never: it only informs'}\nreadme    {folder / 'README.md'}\nchecks")
+    for check in checks(pack, Head.MASKED_LM) or ["  none of its own: a control or a floor"]:
+        typer.echo(f"  {check.strip()}")
+
+
+@packs_app.command("check")
+def packs_check(
+    name: Annotated[str, typer.Argument(metavar="NAME|DIR")],
+    model: Annotated[str | None, typer.Option(help="Also under this model: pieces, unknown tokens, cost.")] = None,
+) -> None:
+    """Check a pack for mistakes and show what it can resolve; with --model also pieces and cost."""
+    from albert_audit.packcheck import report as check
+
+    for line in check(name, model):
+        typer.echo(line)
+
+
+@packs_app.command("new")
+def packs_new(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The new pack's folder; its name is the pack's.")],
+    measure: Annotated[str, typer.Option(help="template_gap or pair_preference.")] = "template_gap",
+) -> None:
+    """Start a pack of your own: a small one that passes `packs check`, to be changed."""
+    from albert_audit.packcheck import create
+
+    for path in create(directory, measure):
+        typer.echo(path)
+    typer.echo(f"now edit these and run: albert-audit packs check {directory}")
+

@@ -1,0 +1,72 @@
+"""The configuration of an audit: one YAML file, one frozen model; flags override it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import Field
+
+from albert_audit.types import Document, UsageError
+
+
+class AuditConfig(Document):
+    """``audit.yaml``.
+
+    Attributes
+    ----------
+    model : str
+        A folder or a hub id.
+    packs : tuple of str, optional
+        Names of shipped packs or folders; all that the model can answer when left out.
+    data : dict
+        Benchmarks that are not shipped, by name: ``crows-pairs: path/to/file.csv``.
+    policy : str, optional
+        A policy file; the shipped policy of the model's head when left out.
+    seed : int
+        All randomness is drawn from it, by name.
+    batch_tokens : int, optional
+        Tokens a batch.
+    """
+
+    kind: ClassVar[str] = "config"
+    model: str = ""
+    revision: str | None = None
+    out: str | None = None
+    packs: tuple[str, ...] | None = None
+    data: dict[str, str] = {}
+    policy: str | None = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+    batch_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+def load_config(path: Path | None, **flags: Any) -> AuditConfig:
+    """Read ``audit.yaml`` and put the flags that were given over it.
+
+    Parameters
+    ----------
+    flags
+        Fields of `AuditConfig`; None means not given.
+
+    Raises
+    ------
+    UsageError
+        When the file cannot be read or has a mistake; every mistake is listed.
+    """
+    data: Any = {}
+    if path is not None:
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except OSError as exc:
+            raise UsageError(f"cannot read the configuration {path}: {exc.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as exc:
+            raise UsageError(f"{path} is not YAML: {exc}") from None
+        if not isinstance(data, dict):
+            raise UsageError(f"{path}: expected a mapping, found {type(data).__name__}")
+    merged = {**data, **{k: v for k, v in flags.items() if v is not None}}
+    config: AuditConfig = AuditConfig.read(merged, where=str(path or "the command line"))
+    if not config.model:
+        raise UsageError("no model was given", "name it: albert-audit run MODEL, or `model:` in audit.yaml")
+    return config

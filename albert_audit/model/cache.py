@@ -1,0 +1,289 @@
+"""Scores on disk, the cost of scores that are not computed, and a scorer without a model."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from albert_audit.model.scorer import SCORER_VERSION, Array, Progress, Scorer, ScorerBase
+from albert_audit.model.text import Encoded, MaskQuery, word_indices, word_spans
+from albert_audit.types import Ability, Head, ModelId, UsageError
+
+
+def cache_path() -> Path:
+    """Return the file of the score cache, in the user's cache folder.
+
+    ``ALBERT_AUDIT_CACHE`` names another folder; ``XDG_CACHE_HOME`` is respected.
+    """
+    own = os.environ.get("ALBERT_AUDIT_CACHE")
+    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "albert-audit"
+    return base.expanduser() / "scores.sqlite"
+
+
+class ScoreStore:
+    """A SQLite file of scores, readable by its owner only.
+
+    Keys are HMACs, so that the file does not tell which sentences were scored.
+
+    Parameters
+    ----------
+    path : Path
+        Created with mode 0600 when missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        try:
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB)")
+            self._db.execute("CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES ('key', ?)", (secrets.token_bytes(32),))
+            self._key = bytes(self._db.execute("SELECT value FROM meta WHERE name = 'key'").fetchone()[0])
+        except sqlite3.DatabaseError as exc:
+            raise UsageError(
+                f"the score cache {path} cannot be used: {exc}", "delete the file; scores are computed again"
+            ) from None
+
+    def key(self, *parts: object) -> bytes:
+        """Return the key of one score."""
+        return hmac.digest(self._key, repr(parts).encode(), "sha256")
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes] | None:
+        """Return the values of all keys, or None when any is missing."""
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(keys), 500):
+            some = keys[start : start + 500]
+            marks = ",".join("?" * len(some))
+            rows = self._db.execute(f"SELECT key, value FROM scores WHERE key IN ({marks})", some)  # noqa: S608
+            found.update(rows.fetchall())
+        return [found[k] for k in keys] if all(k in found for k in keys) else None
+
+    def put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Commit a batch whole."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", zip(keys, values, strict=True))
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+
+class _Delegating(ScorerBase):
+    """Hands everything but `mask_logprobs` to another scorer."""
+
+    def __init__(self, inner: Scorer) -> None:
+        self.inner, self.id, self.can = inner, inner.id, inner.can
+
+    @property
+    def mask_id(self) -> int:
+        """See `Scorer`."""
+        return self.inner.mask_id
+
+    @property
+    def unknown_id(self) -> int:
+        """See `Scorer`."""
+        return self.inner.unknown_id
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
+        """See `Scorer`."""
+        return self.inner.encode(texts, pairs)
+
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """See `Scorer`."""
+        return self.inner.batches(lengths)
+
+    def attention_received(self, texts: Sequence[str]) -> list[Array]:
+        """See `Scorer`."""
+        return self.inner.attention_received(texts)
+
+    def class_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Array:
+        """See `Scorer`."""
+        return self.inner.class_logits(texts, pairs)
+
+    def tag_logits(self, texts: Sequence[str]) -> list[Array]:
+        """See `Scorer`."""
+        return self.inner.tag_logits(texts)
+
+    def span_logits(self, questions: Sequence[str], contexts: Sequence[str]) -> list[Array]:
+        """See `Scorer`."""
+        return self.inner.span_logits(questions, contexts)
+
+    def choice_logits(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Array]:
+        """See `Scorer`."""
+        return self.inner.choice_logits(prompts, choices)
+
+    def order_logits(self, firsts: Sequence[str], seconds: Sequence[str]) -> Array:
+        """See `Scorer`."""
+        return self.inner.order_logits(firsts, seconds)
+
+    def embeddings(self, texts: Sequence[str], *, pool: str, layer: int = -1) -> Array:
+        """See `Scorer`."""
+        return self.inner.embeddings(texts, pool=pool, layer=layer)
+
+
+class CachedScorer(_Delegating):
+    """Remembers log-probabilities on disk, a batch whole or not at all.
+
+    A batch is taken from the cache only when all of it is there. So the batches that reach the
+    model are those of an uncached run, and a run that was killed gives the same bytes.
+
+    Parameters
+    ----------
+    inner : Scorer
+    store : ScoreStore
+    device : str
+        Device type; part of the key.
+    """
+
+    def __init__(
+        self, inner: Scorer, store: ScoreStore, *, device: str, progress: Progress | None = None
+    ) -> None:
+        super().__init__(inner)
+        self._store, self.progress = store, progress
+        self._scope = hashlib.sha256(
+            repr(
+                (
+                    inner.id.weights_sha256, inner.id.config_sha256, inner.id.tokenizer_sha256,
+                    inner.id.head, inner.id.dtype, inner.id.attention, device,
+                    version("torch"), version("transformers"), SCORER_VERSION,
+                )
+            ).encode()
+        ).hexdigest()  # fmt: skip
+        self.scored = self.cached = 0
+
+    def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
+        """See `Scorer`. Rows over the whole vocabulary are not cached."""
+        out: list[Array | None] = [None] * len(queries)
+        for batch in self.inner.batches([len(q.ids) for q in queries]):
+            some = [queries[i] for i in batch]
+            for i, answer in zip(batch, self._batch(some), strict=True):
+                out[i] = answer
+        return [a for a in out if a is not None]
+
+    def _batch(self, queries: list[MaskQuery]) -> list[Array]:
+        tokens = sum(len(q.ids) for q in queries)
+        if not all(q.ask for q in queries):
+            self.scored += tokens
+            return self.inner.mask_logprobs(queries)
+        keys = [self._store.key(self._scope, "mask", q.ids, q.type_ids, q.masked, q.at, q.ask) for q in queries]
+        known = self._store.get(keys)
+        if known is not None:
+            self.cached += tokens
+            if self.progress is not None:
+                self.progress(tokens)
+            return [
+                np.frombuffer(v, np.float32).reshape(len(q.at), -1) for v, q in zip(known, queries, strict=True)
+            ]
+        answers = self.inner.mask_logprobs(queries)
+        self._store.put(keys, [a.tobytes() for a in answers])
+        self.scored += tokens
+        return answers
+
+
+class CountingScorer(_Delegating):
+    """Answers zeros and counts what the answers would have cost.
+
+    Attributes
+    ----------
+    inputs, tokens : int
+        Forward passes and the tokens in them.
+    """
+
+    def __init__(self, inner: Scorer) -> None:
+        super().__init__(inner)
+        self.inputs = self.tokens = 0
+
+    def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
+        """See `Scorer`."""
+        self.inputs += len(queries)
+        self.tokens += sum(len(q.ids) for q in queries)
+        return [
+            np.zeros((len(q.at), len(q.ask[0]) if q.ask else self.id.vocab_size), np.float32) for q in queries
+        ]
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the encoder."""
+        return self.tokens * self.id.flops_per_token
+
+
+class FakeScorer(ScorerBase):
+    """A masked LM made of one Python function, for tests and for trying out packs.
+
+    Parameters
+    ----------
+    logprob : callable
+        ``logprob(tokens, position, token) -> float``: the log-probability of `token` at `position`
+        of `tokens`, in which masked tokens read ``[MASK]`` and the first and last are special.
+    pieces : callable, optional
+        ``pieces(word) -> list of str``; a word is one piece when left out.
+    max_tokens : int
+    """
+
+    def __init__(
+        self,
+        logprob: Callable[[tuple[str, ...], int, str], float],
+        *,
+        pieces: Callable[[str], list[str]] | None = None,
+        max_tokens: int = 128,
+    ) -> None:
+        self._logprob = logprob
+        self._pieces = pieces or (lambda word: [word])
+        self._names = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
+        self._ids = {n: i for i, n in enumerate(self._names)}
+        self.can = frozenset({Ability.MASK_LOGPROBS, Ability.TOKEN_LOGPROBS})
+        self.mask_id, self.unknown_id = 4, 1
+        self.id = ModelId(
+            name="fake", head=Head.MASKED_LM, sha256="0" * 64, weights_sha256="0" * 64,
+            config_sha256="0" * 64, tokenizer_sha256="0" * 64, tokenizer="words", depth=1,
+            parameters=0, flops_per_token=0, vocab_size=10_000, max_tokens=max_tokens,
+        )  # fmt: skip
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
+        """See `Scorer`."""
+        if pairs is not None:
+            raise UsageError("a FakeScorer has no text pairs")
+        return [self._encode(t) for t in texts]
+
+    def _encode(self, text: str) -> Encoded:
+        ids, offsets = [2], [(0, 0)]
+        for start, end in word_spans(text):
+            at = start
+            for piece in self._pieces(text[start:end].lower()):
+                ids.append(self._ids.setdefault(piece, len(self._ids)))
+                if len(self._ids) > len(self._names):
+                    self._names.append(piece)
+                offsets.append((at, at + len(piece)))
+                at += len(piece)
+        ids.append(3)
+        offsets.append((0, 0))
+        special = (True, *(False,) * (len(ids) - 2), True)
+        words = word_indices(text, offsets, special)
+        return Encoded(tuple(ids), (0,) * len(ids), tuple(offsets), words, special)
+
+    def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
+        """See `Scorer`."""
+        out = []
+        for q in queries:
+            tokens = tuple("[MASK]" if i in q.masked else self._names[t] for i, t in enumerate(q.ids))
+            asks: Any = q.ask or (tuple(range(len(self._names))),) * len(q.at)
+            out.append(
+                np.array(
+                    [[self._logprob(tokens, i, self._names[t]) for t in ask] for i, ask in zip(q.at, asks, strict=True)],
+                    np.float32,
+                )
+            )
+        return out

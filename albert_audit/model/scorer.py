@@ -1,0 +1,374 @@
+"""The protocol by which measures ask a model, and its implementation in batches.
+
+Scores are natural logarithms in float32 on the CPU, in the order of the input. Batches hold inputs
+of one length (so nothing is padded), are a function of the inputs alone, and fill across all
+sentences: a measure asks for everything in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from albert_audit.model.text import Encoded, MaskQuery, TokenRule, token_queries, word_indices
+from albert_audit.types import Ability, ModelId, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from albert_audit.model.load import ModelHandle
+
+Array = NDArray[np.float32]
+Progress = Callable[[int], None]
+"""Called after each batch with the number of tokens that it scored."""
+
+SCORER_VERSION = 1
+"""Raised whenever a score could change; part of every cache key."""
+
+CPU_BUDGET, GPU_BUDGET = 512, 32_768
+_HEAD_ROWS = 256  # rows of the vocabulary head at a time: 30,000 logits each
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """What a measure may ask of a model.
+
+    Attributes
+    ----------
+    id : ModelId
+    can : frozenset of Ability
+        A primitive that is not in `can` raises `UsageError`.
+    """
+
+    id: ModelId
+    can: frozenset[Ability]
+
+    @property
+    def mask_id(self) -> int:
+        """The id that replaces a masked token."""
+
+    @property
+    def unknown_id(self) -> int:
+        """The id of a piece the vocabulary lacks."""
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
+        """Tokenise texts, or pairs of texts; never truncates."""
+
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Return the indices of each batch for inputs of these lengths."""
+
+    def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
+        """Return for each query an array (len(at), len(ask[0])), or (len(at), vocabulary)."""
+
+    def token_logprobs(self, texts: Sequence[str], *, rule: TokenRule) -> list[Array]:
+        """Return for each text the log-probability of each token that is not special, shape (t,)."""
+
+    def attention_received(self, texts: Sequence[str]) -> list[Array]:
+        """Return for each text the attention each token receives, shape (n,), specials included.
+
+        Mean over depths, heads and querying positions; computed with eager attention.
+        """
+
+    def class_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Array:
+        """Return logits of shape (n, labels)."""
+
+    def tag_logits(self, texts: Sequence[str]) -> list[Array]:
+        """Return for each text logits of shape (tokens, labels), specials included."""
+
+    def span_logits(self, questions: Sequence[str], contexts: Sequence[str]) -> list[Array]:
+        """Return for each question start and end logits, shape (tokens, 2)."""
+
+    def choice_logits(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Array]:
+        """Return for each prompt one logit a choice, shape (choices,)."""
+
+    def order_logits(self, firsts: Sequence[str], seconds: Sequence[str]) -> Array:
+        """Return sentence-order logits (n, 2): kept, swapped. This is not next-sentence prediction."""
+
+    def embeddings(self, texts: Sequence[str], *, pool: str, layer: int = -1) -> Array:
+        """Return pooled hidden states (n, hidden); `pool` is ``cls``, ``mean`` or ``pooler``."""
+
+
+class ScorerBase:
+    """What every scorer shares: token rules on top of `mask_logprobs`, and the batch plan."""
+
+    budget: int = CPU_BUDGET
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
+        """See `Scorer`."""
+        raise NotImplementedError
+
+    def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
+        """See `Scorer`."""
+        raise NotImplementedError
+
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """See `Scorer`: one length a batch, at most `budget` tokens, longest first."""
+        order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+        out: list[list[int]] = []
+        for i in order:
+            last = out[-1] if out else None
+            if last and lengths[last[0]] == lengths[i] and (len(last) + 1) * lengths[i] <= self.budget:
+                last.append(i)
+            else:
+                out.append([i])
+        return out
+
+    def token_logprobs(self, texts: Sequence[str], *, rule: TokenRule) -> list[Array]:
+        """See `Scorer`."""
+        per_text = [token_queries(e, rule) for e in self.encode(texts)]
+        answers = iter(self.mask_logprobs([q for queries in per_text for q in queries]))
+        return [
+            np.concatenate([next(answers)[:, 0] for _ in queries]) if queries else np.empty(0, np.float32)
+            for queries in per_text
+        ]
+
+
+class TorchScorer(ScorerBase):
+    """The batched implementation.
+
+    Parameters
+    ----------
+    handle : ModelHandle
+    budget : int, optional
+        Tokens a batch; about 512 on a CPU, far more on a GPU.
+    progress : callable, optional
+        Called after each batch with its number of tokens.
+    """
+
+    def __init__(
+        self, handle: ModelHandle, *, budget: int | None = None, progress: Progress | None = None
+    ) -> None:
+        import torch
+
+        from albert_audit.model.forward import Encoder, activation
+
+        self.handle, self.id, self.can = handle, handle.id, handle.can
+        self.budget = budget or (CPU_BUDGET if handle.device.type == "cpu" else GPU_BUDGET)
+        self.progress = progress
+        self._torch = torch
+        base = getattr(handle.model, "albert", handle.model)
+        with torch.inference_mode():
+            self._encoder = Encoder(base)
+        if Ability.MASK_LOGPROBS in self.can:
+            head = handle.model.predictions
+            self._head = head
+            self._activation = activation(handle.model.config, head.activation)
+
+    @property
+    def mask_id(self) -> int:
+        """See `Scorer`."""
+        return int(self.handle.tokenizer.mask_token_id)
+
+    @property
+    def unknown_id(self) -> int:
+        """See `Scorer`."""
+        return int(self.handle.tokenizer.unk_token_id)
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
+        """See `Scorer`. The tokenizer's own segment ids are kept, which ALBERT's default call drops."""
+        backend = self.handle.tokenizer._tokenizer
+        inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        out = []
+        for i, e in enumerate(backend.encode_batch(inputs)):
+            special = tuple(bool(s) for s in e.special_tokens_mask)
+            words = [-1] * len(e.ids)
+            for sequence, text in ((0, texts[i]), *(((1, pairs[i]),) if pairs is not None else ())):
+                own = [k for k, s in enumerate(e.sequence_ids) if s == sequence]
+                found = word_indices(text, [e.offsets[k] for k in own], [False] * len(own))
+                start = max(words) + 1
+                for k, w in zip(own, found, strict=True):
+                    words[k] = start + w
+            out.append(Encoded(tuple(e.ids), tuple(e.type_ids), tuple(e.offsets), tuple(words), special))
+        return out
+
+    # --- masked-LM primitives ---------------------------------------------------------------
+
+    def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
+        """See `Scorer`."""
+        self._need(Ability.MASK_LOGPROBS)
+        self._fits(len(q.ids) for q in queries)
+        out: list[Array | None] = [None] * len(queries)
+        for batch in self.batches([len(q.ids) for q in queries]):
+            answers = self._halving(self._mask_batch, [queries[i] for i in batch])
+            for i, answer in zip(batch, answers, strict=True):
+                out[i] = answer
+            self._advance(sum(len(queries[i].ids) for i in batch))
+        return [a for a in out if a is not None]
+
+    def _mask_batch(self, queries: Sequence[MaskQuery]) -> list[Array]:
+        torch = self._torch
+        ids = np.array([q.ids for q in queries])
+        width = max(len(q.at) for q in queries)
+        at = np.zeros((len(queries), width), np.int64)
+        for row, q in enumerate(queries):
+            ids[row, list(q.masked)] = self.mask_id
+            at[row, : len(q.at)] = q.at
+        with torch.inference_mode():
+            hidden = self._encoder(
+                self._tensor(ids), self._tensor(np.array([q.type_ids for q in queries])), self._tensor(at)
+            )
+            wanted = self._tensor(np.concatenate([r * width + np.arange(len(q.at)) for r, q in enumerate(queries)]))
+            rows = hidden.reshape(-1, hidden.shape[-1]).index_select(0, wanted)
+            head = self._head
+            rows = head.LayerNorm(self._activation(head.dense(rows)))
+            return self._read(rows, queries)
+
+    def _read(self, rows: torch.Tensor, queries: Sequence[MaskQuery]) -> list[Array]:
+        """Apply the decoder, some rows at a time, and keep only what was asked for."""
+        torch, decoder = self._torch, self._head.decoder
+        asks = [q.ask[k] if q.ask else () for q in queries for k in range(len(q.at))]
+        answers: list[Array] = []
+        for start in range(0, len(asks), _HEAD_ROWS):
+            logp = torch.log_softmax(decoder(rows[start : start + _HEAD_ROWS]), dim=-1)
+            block = asks[start : start + _HEAD_ROWS]
+            most = max(map(len, block))
+            index = np.zeros((len(block), most), np.int64)
+            for r, ask in enumerate(block):
+                index[r, : len(ask)] = ask
+            picked = logp.gather(1, self._tensor(index)).cpu().numpy() if most else None
+            for r, ask in enumerate(block):
+                answers.append(picked[r, : len(ask)] if ask and picked is not None else logp[r].cpu().numpy())
+        done, out = 0, []
+        for q in queries:
+            out.append(np.stack(answers[done : done + len(q.at)]).astype(np.float32, copy=False))
+            done += len(q.at)
+        return out
+
+    def attention_received(self, texts: Sequence[str]) -> list[Array]:
+        """See `Scorer`."""
+        config = self.handle.model.config
+        before = config._attn_implementation
+        # Fused attention returns no weights; nothing warns of it.
+        self.handle.model.set_attn_implementation("eager")
+        try:
+            found = self._stock(self.encode(texts), lambda o: o.attentions, output_attentions=True)
+        finally:
+            self.handle.model.set_attn_implementation(before)
+        return [np.stack([a[0] for a in layers]).mean(axis=(0, 1, 2)) for layers in found]
+
+    # --- the other heads --------------------------------------------------------------------
+
+    def class_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Array:
+        """See `Scorer`."""
+        self._need(Ability.CLASS_LOGITS)
+        return np.concatenate(self._stock(self.encode(texts, pairs), lambda o: o.logits))
+
+    def tag_logits(self, texts: Sequence[str]) -> list[Array]:
+        """See `Scorer`."""
+        self._need(Ability.TAG_LOGITS)
+        return [a[0] for a in self._stock(self.encode(texts), lambda o: o.logits)]
+
+    def span_logits(self, questions: Sequence[str], contexts: Sequence[str]) -> list[Array]:
+        """See `Scorer`."""
+        self._need(Ability.SPAN_LOGITS)
+        found = self._stock(
+            self.encode(questions, contexts),
+            lambda o: self._torch.stack([o.start_logits, o.end_logits], dim=-1),
+        )
+        return [a[0] for a in found]
+
+    def choice_logits(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Array]:
+        """See `Scorer`."""
+        self._need(Ability.CHOICE_LOGITS)
+        flat = [(p, c) for p, options in zip(prompts, choices, strict=True) for c in options]
+        encoded = self.encode([p for p, _ in flat], [c for _, c in flat])
+        logits = np.concatenate(self._stock(encoded, lambda o: o.logits[:, 0], choices=True))
+        bounds = np.cumsum([len(options) for options in choices])[:-1]
+        return list(np.split(logits, bounds))
+
+    def order_logits(self, firsts: Sequence[str], seconds: Sequence[str]) -> Array:
+        """See `Scorer`."""
+        self._need(Ability.ORDER_LOGITS)
+        return np.concatenate(self._stock(self.encode(firsts, seconds), lambda o: o.sop_logits))
+
+    def embeddings(self, texts: Sequence[str], *, pool: str, layer: int = -1) -> Array:
+        """See `Scorer`. `mean` leaves special tokens out; `pooler` ignores `layer`."""
+        encoded = self.encode(texts)
+        if pool not in ("cls", "mean", "pooler"):
+            raise UsageError(f"expected pool among cls, mean, pooler, found {pool!r}")
+        if pool == "pooler":
+            if getattr(self.handle.model, "albert", self.handle.model).pooler is None:
+                raise UsageError("this checkpoint has no pooler", "use pool='cls' or pool='mean'")
+            return np.concatenate(self._stock(encoded, lambda o: o.pooler_output, bare=True))
+        found = self._stock(
+            encoded, lambda o: o.hidden_states[layer], bare=True, output_hidden_states=True
+        )
+        if pool == "cls":
+            return np.concatenate([h[:, 0] for h in found])
+        return np.stack([h[0, list(e.positions)].mean(axis=0) for h, e in zip(found, encoded, strict=True)])
+
+    def _stock(
+        self,
+        encoded: Sequence[Encoded],
+        read: Callable[[Any], Any],
+        *,
+        bare: bool = False,
+        choices: bool = False,
+        **options: Any,
+    ) -> list[Any]:
+        """Run the stock model in batches; one array (1, …) an input, or a tuple of them."""
+        self._fits(len(e.ids) for e in encoded)
+        model = getattr(self.handle.model, "albert", self.handle.model) if bare else self.handle.model
+        torch = self._torch
+
+        def run(batch: Sequence[Encoded]) -> list[Any]:
+            shape = (len(batch), 1, -1) if choices else (len(batch), -1)
+            with torch.inference_mode():
+                output = read(
+                    model(
+                        input_ids=self._tensor(np.array([e.ids for e in batch])).view(shape),
+                        token_type_ids=self._tensor(np.array([e.type_ids for e in batch])).view(shape),
+                        **options,
+                    )
+                )
+            if isinstance(output, tuple):
+                layers = [o.float().cpu().numpy() for o in output]
+                return [tuple(o[i : i + 1] for o in layers) for i in range(len(batch))]
+            array = output.float().cpu().numpy()
+            return [array[i : i + 1] for i in range(len(batch))]
+
+        out: list[Any] = [None] * len(encoded)
+        for indices in self.batches([len(e.ids) for e in encoded]):
+            for i, answer in zip(indices, self._halving(run, [encoded[i] for i in indices]), strict=True):
+                out[i] = answer
+            self._advance(sum(len(encoded[i].ids) for i in indices))
+        return out
+
+    # --- helpers ----------------------------------------------------------------------------
+
+    def _halving(self, run: Callable[[Sequence[Any]], list[Any]], batch: Sequence[Any]) -> list[Any]:
+        """Run a batch; when the GPU's memory is too small, run its halves."""
+        try:
+            return run(batch)
+        except self._torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+        if self.handle.device.type == "cuda":
+            self._torch.cuda.empty_cache()
+        half = len(batch) // 2
+        return self._halving(run, batch[:half]) + self._halving(run, batch[half:])
+
+    def _tensor(self, array: NDArray[np.integer[Any]]) -> torch.Tensor:
+        return self._torch.as_tensor(np.asarray(array, np.int64), device=self.handle.device)
+
+    def _advance(self, tokens: int) -> None:
+        if self.progress is not None:
+            self.progress(tokens)
+
+    def _need(self, ability: Ability) -> None:
+        if ability not in self.can:
+            raise UsageError(
+                f"a model with the head {self.id.head} cannot answer {ability}",
+                f"it can answer: {', '.join(sorted(self.can))}",
+            )
+
+    def _fits(self, lengths: Any) -> None:
+        longest = max(lengths, default=0)
+        if longest > self.id.max_tokens:
+            raise UsageError(
+                f"an input has {longest} tokens, the model takes {self.id.max_tokens}; nothing is truncated",
+                "leave the text out and count it as skipped",
+            )

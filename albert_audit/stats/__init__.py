@@ -1,0 +1,22 @@
+"""Intervals, tests, multiplicity and power: the only room that computes any of them."""
+
+from albert_audit.stats.inference import (
+    MIN_DF,
+    clopper_pearson,
+    estimate,
+    holm,
+    share_estimate,
+)
+from albert_audit.stats.linear import Design, Fit
+from albert_audit.stats.power import resolvability
+
+__all__ = [
+    "MIN_DF",
+    "Design",
+    "Fit",
+    "clopper_pearson",
+    "estimate",
+    "holm",
+    "resolvability",
+    "share_estimate",
+]

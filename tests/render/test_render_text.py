@@ -1,0 +1,98 @@
+"""Numbers and strings as a reader sees them."""
+
+from __future__ import annotations
+
+import doctest
+import unicodedata
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from albert_audit.render import text
+from albert_audit.render.text import (
+    Source,
+    day,
+    number,
+    percent,
+    plain,
+    say,
+    short,
+    significant,
+    theirs,
+    visible,
+)
+from tests.builders import finding
+
+
+def test_doctests() -> None:
+    assert doctest.testmod(text).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("raw", "seen"),
+    [
+        ("plain", "plain"),
+        ("两个 词", "两个 词"),
+        (" a\n\n b\t", "a b"),
+        ("a\u202eb", "a⟨U+202E⟩b"),
+        ("\x1b[31m", "⟨U+001B⟩[31m"),
+        ("\x9b", "⟨U+009B⟩"),
+        ("a\u200bb\ufeff", "a⟨U+200B⟩b⟨U+FEFF⟩"),
+        ("\u2028", "⟨U+2028⟩"),
+        ("e\u0301", "e\u0301"),
+        ("e" + "\u0301" * 5, "e" + "\u0301" * 3 + "⟨U+0301⟩⟨U+0301⟩"),
+        ("<b>&\"'", "<b>&\"'"),
+    ],
+)
+def test_visible(raw: str, seen: str) -> None:
+    assert visible(raw) == seen
+
+
+def test_long_strings_are_cut_and_say_so() -> None:
+    assert visible("x" * 10_000, 20) == "x" * 20 + "… [10,000 characters]"
+    assert visible(" " * 10_000 + "x", 20).endswith("[10,001 characters]")
+    assert short("one two three four", 10) == "one two…"
+    assert short("onetwothreefour", 10) == "onetwothr…"
+    assert short("short", 10) == "short"
+
+
+@settings(deadline=None)
+@given(st.text(), st.integers(1, 80))
+def test_nothing_hidden_survives(raw: str, cap: int) -> None:
+    for shown in (visible(raw, cap), short(raw, cap)):
+        assert not {unicodedata.category(c) for c in shown} & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+@settings(deadline=None)
+@given(st.floats(-1e12, 1e12), st.integers(0, 6))
+def test_numbers_round_and_never_show_a_negative_zero(value: float, digits: int) -> None:
+    shown = number(value, digits)
+    assert "-" not in shown
+    printed = Decimal(shown.replace("−", "-").replace(",", ""))
+    assert abs(printed - Decimal(value)) <= Decimal(1).scaleb(-digits) / 2
+    assert not (shown.startswith("−") and not shown.strip("−0.,"))
+
+
+@settings(deadline=None)
+@given(st.floats(-1e18, 1e18), st.integers(2, 6))
+def test_significant_digits(value: float, digits: int) -> None:
+    shown = float(significant(value, digits).replace("−", "-").replace(",", ""))
+    assert shown == pytest.approx(value, rel=0.51 * 10 ** (1 - digits), abs=1e-300)
+
+
+def test_days() -> None:
+    assert day("2026-11-22T07:19:27Z") == "2026-11-22"
+    assert day("<b>") == "not recorded"
+
+
+def test_a_figure_knows_where_it_stands() -> None:
+    source = Source("f", finding(), 2)
+    assert source.figure("effect", "value") == text.Part("0.12", "f#effect.value")
+    assert source.at("effect").figure("intervals", "0.95", "low").ref == "f#effect.intervals.0.95.low"
+    assert source.at("clusters", 0).figure("count", form="count").ref == "f#clusters.0.count"
+    assert source.figure("difference", "value") == text.Part("–")
+    assert plain(source.interval("difference", "intervals", "0.95")) == "–"
+    assert plain(say("a ", theirs("b\u202e"), " ", (text.Part("c"),))) == "a b⟨U+202E⟩ c"
+    assert percent(0.045) == "4.5\u00a0%"
