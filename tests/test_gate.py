@@ -394,7 +394,7 @@ def test_a_file_that_is_no_policy_is_refused(tmp_path: Path, content: bytes) -> 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="cannot read") as caught:
         load_policy(tmp_path / "none.yaml")
-    assert "--policy" in caught.value.hint
+    assert "policy" in caught.value.hint
 
 
 def test_all_problems_of_a_policy_are_told_at_once() -> None:

@@ -145,7 +145,9 @@ def card_view(manifest: Manifest, findings: Findings, verdict: Verdict, policy: 
     floors = tuple(s for s in shown if s.finding.role == "floor")
     weighty = sorted((s for s in shown if s.finding.role != "control"), key=lambda s: s.key)
     missing = _open(shown, judged, findings)
-    inside = tuple(j for j in judged if j.source and j.source.get(j.result.metric, "intervals"))
+    inside = tuple(
+        j for j in judged if j.tone not in MISSING and j.source and j.source.get(j.result.metric, "intervals")
+    )
     word = verdict.verdict
     return Card(
         title=f"{spelled(word)} · {visible(findings.model.name, 80)} · audit card",

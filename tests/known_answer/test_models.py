@@ -148,3 +148,11 @@ def test_the_same_seed_builds_the_same_bytes_and_another_seed_others(tmp_path: P
         )
         assert not report["missing_keys"]
         assert {path.name for path in getattr(made[0], one).iterdir()} == CHECKPOINT
+
+
+@pytest.mark.parametrize("name", ["planted", "twin"])
+def test_the_committed_tokenizer_still_fits_the_packs(name):
+    shipped = AutoTokenizer.from_pretrained(MODELS / name)
+    assert shipped.get_vocab() == text.make_tokenizer(PROBES).get_vocab(), (
+        "the words of an English pack changed: rebuild the pair as models/README.md says"
+    )
