@@ -262,7 +262,7 @@ def execute(planned: Plan, *, force: bool, watcher: Watcher) -> Audit:
         not_tested=tuple(_not_tested(planned)),
     )
     folder.write(target / folder.FINDINGS, found)
-    post_hoc = gate.policy_sha256(policy) != manifest.policy_sha256
+    post_hoc = policy.sha256 != manifest.policy_sha256
     if post_hoc:
         folder.write_policy_lock(target, policy)
     verdict = gate.judge(found, policy, post_hoc=post_hoc)
@@ -323,7 +323,7 @@ def _open(planned: Plan, *, force: bool, started: datetime) -> tuple[Manifest, R
             "seed": config.seed,
         },
         packs=tuple(p.ref(planned.handle.id.head) for p in (*planned.packs, *planned.unable)),
-        policy_sha256=resumed.policy_sha256 if resumed else gate.policy_sha256(planned.policy),
+        policy_sha256=resumed.policy_sha256 if resumed else planned.policy.sha256,
         seed=config.seed,
         versions={
             "albert-audit": albert_audit.__version__,

@@ -31,6 +31,7 @@ class AuditConfig(Document):
     """
 
     kind: ClassVar[str] = "config"
+    by_hand: ClassVar[bool] = True
     model: str = ""
     revision: str | None = None
     out: str | None = None

@@ -184,7 +184,8 @@ def _finding(
     return base.model_copy(
         update={
             "status": status, "reason": reason, "effect": effect, "control": beside, "difference": difference,
-            "self_check": checked, "details": _details(pack, rows, m.rows, statistic),
+            "self_check": checked,
+            "details": _details(pack, rows, m.rows, statistic) | _odds(statistic, effect, difference),
             "clusters": tuple(
                 Clusters(name=n, count=c, effective=e)
                 for n, (c, e) in zip(_cluster_names(pack, statistic), sample.design.counts, strict=True)
@@ -306,6 +307,14 @@ def _details(pack: Pack, rows: pd.DataFrame, everything: pd.DataFrame, statistic
             elif np.ptp(z) > 0:
                 details[f"family_{family}"] = float(np.polyfit(z, y, 1)[0])
     return details
+
+
+def _odds(statistic: Statistic, effect: Estimate, difference: Estimate | None) -> dict[str, float]:
+    """Say log-odds and log-likelihoods as factors, which readers know."""
+    if not statistic.unit.startswith("nats"):
+        return {}
+    out = {"factor_effect": float(np.exp(effect.value))}
+    return out | ({"factor_difference": float(np.exp(difference.value))} if difference else {})
 
 
 # --- floors ---------------------------------------------------------------------------------

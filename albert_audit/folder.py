@@ -180,7 +180,7 @@ def write(path: Path, document: Document) -> None:
 def write_policy_lock(folder: Path, policy: Policy) -> None:
     """Lock the policy: written before anything is scored."""
     data = policy.model_dump(mode="json", by_alias=True)
-    text = f"# sha256 {gate.policy_sha256(policy)}\n" + yaml.safe_dump(data, sort_keys=True, allow_unicode=True)
+    text = f"# sha256 {policy.sha256}\n" + yaml.safe_dump(data, sort_keys=True, allow_unicode=True)
     write_bytes(folder / POLICY, text.encode())
 
 
@@ -216,7 +216,7 @@ def judge(audit: Audit | str | Path, policy: Policy | str | Path | None = None) 
         chosen = policy if isinstance(policy, Policy) else gate.load_policy(Path(policy))
         known = {f.id: f.gates for f in current.findings.findings if f.role == "probe"}
         gate.check_policy(chosen, current.findings.model.head, known, _shipped_checks())
-    post_hoc = gate.policy_sha256(chosen) != current.manifest.policy_sha256
+    post_hoc = chosen.sha256 != current.manifest.policy_sha256
     verdict = gate.judge(current.findings, chosen, post_hoc=post_hoc)
     if policy is not None:
         write_policy_lock(current.dir, chosen)

@@ -9,7 +9,6 @@ not run, crashed or is invalid never passes.
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -67,11 +66,6 @@ def load_policy(path: Path) -> Policy:
         raise PolicyError(f"{path}: expected a mapping with 'name' and 'rules', found {type(data).__name__}")
     policy: Policy = Policy.read(data, where=str(path), error=PolicyError)
     return policy
-
-
-def policy_sha256(policy: Policy) -> str:
-    """Return the SHA-256 of a policy's content; formatting and comments do not count."""
-    return hashlib.sha256(policy.model_dump_json(by_alias=True).encode()).hexdigest()
 
 
 def shipped_policy_files() -> list[Path]:
@@ -197,7 +191,11 @@ def _result(rule: Rule, finding: Finding) -> RuleResult:
 def _inconclusive(rule: Rule, result: RuleResult) -> RuleResult:
     if result.state is State.INCONCLUSIVE and rule.on_inconclusive == "fail":
         return result.model_copy(
-            update={"state": State.FAIL, "reason": result.reason + "; the policy counts this as a fail"}
+            update={
+                "state": State.FAIL,
+                "reason": result.reason + "; the policy counts this as a fail",
+                "counted_as_fail": True,
+            }
         )
     return result
 
@@ -236,7 +234,7 @@ def judge(findings: Findings, policy: Policy, *, post_hoc: bool) -> Verdict:
         model_sha256=findings.model.sha256,
         policy=PolicyRef(
             name=policy.name, version=policy.version, title=policy.title,
-            sha256=policy_sha256(policy), post_hoc=post_hoc,
+            sha256=policy.sha256, post_hoc=post_hoc,
         ),
         results=tuple(results),
         counts={state: n for state, n in sorted(Counter(r.state for r in results).items())},

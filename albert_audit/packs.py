@@ -34,13 +34,14 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sentences": (("id", "text"), ()),
 }
 _SLOTS = frozenset({"target", "filler"})
-_SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
 class PackSpec(Document):
     """``pack.yaml``."""
 
     kind: ClassVar[str] = "pack"
+    by_hand: ClassVar[bool] = True
     name: str
     version: int = Field(ge=1)
     title: str = Field(min_length=1)
@@ -257,7 +258,7 @@ def _spec(folder: Path, raw: str, mistakes: list[str]) -> PackSpec | None:
         mistakes.append(f"{where}: schema: missing; expected 'albert-audit/pack@1'")
     if spec is None:
         return None
-    if not _SLUG.fullmatch(spec.name):
+    if not SLUG.fullmatch(spec.name):
         mistakes.append(f"{where}: name: expected lower-case words with hyphens, found {spec.name!r}")
     if spec.name != folder.resolve().name:
         mistakes.append(f"{where}: name: expected {folder.resolve().name!r}, the folder's name, found {spec.name!r}")
@@ -284,8 +285,8 @@ def _spec(folder: Path, raw: str, mistakes: list[str]) -> PackSpec | None:
             mistakes.append(f"{where}: groups: expected at least two to compare, found {len(spec.groups)}")
         words = Counter(w.lower() for group in spec.groups.values() for w in group)
         mistakes += [f"{where}: groups: the word {w!r} is given {c} times" for w, c in words.items() if c > 1]
-        mistakes += [f"{where}: groups: {g!r} is not a slug" for g in spec.groups if not _SLUG.fullmatch(g)]
-    if spec.axis and not _SLUG.fullmatch(spec.axis):
+        mistakes += [f"{where}: groups: {g!r} is not a slug" for g in spec.groups if not SLUG.fullmatch(g)]
+    if spec.axis and not SLUG.fullmatch(spec.axis):
         mistakes.append(f"{where}: axis: expected lower-case words with hyphens, found {spec.axis!r}")
     for control in spec.controls:
         if control not in shipped() and not (folder.parent / control / "pack.yaml").is_file():
@@ -357,7 +358,7 @@ def _build(
         where = f"{file['pairs']}:{row['_line']}"
         if row["more"].strip() == row["less"].strip():
             mistakes.append(f"{where}: more and less are the same sentence: the pair is incomplete")
-        if row["axis"] and not _SLUG.fullmatch(row["axis"]):
+        if row["axis"] and not SLUG.fullmatch(row["axis"]):
             mistakes.append(f"{where}: axis: expected lower-case words with hyphens, found {row['axis']!r}")
         pairs.append(Pair(row["id"], row["axis"], row["template"], row["more"], row["less"]))
     sentences = [(row["id"], row["text"]) for row in tables.get("sentences", [])]

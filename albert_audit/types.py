@@ -17,6 +17,7 @@ Exceptions
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
@@ -83,7 +84,13 @@ class EvidenceError(AuditError):
 class Frozen(BaseModel):
     """Immutable, strict about unknown keys, finite numbers only."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        populate_by_name=True,
+        defer_build=True,  # `gate` and `report` start in half the time
+    )
 
 
 class Document(Frozen):
@@ -91,6 +98,8 @@ class Document(Frozen):
 
     kind: ClassVar[str]
     number: ClassVar[int] = 1
+    by_hand: ClassVar[bool] = False
+    """Written by people, who may leave the schema out; what we write always carries it."""
     schema_: str = Field("", alias="schema", validate_default=True)
 
     @field_validator("schema_")
@@ -112,6 +121,8 @@ class Document(Frozen):
     def read(cls, data: Mapping[str, Any], *, where: str, error: type[AuditError] = UsageError) -> Any:
         """Validate `data`, turning every mistake into one readable error of type `error`."""
         try:
+            if not cls.by_hand and "schema" not in data:
+                raise error(f"{where} has no schema: expected 'albert-audit/{cls.kind}@{cls.number}'")
             return cls.model_validate(data)
         except ValidationError as exc:
             lines = [
@@ -249,6 +260,13 @@ class Estimate(Frozen):
     p_holm: float | None = None
     resolvability: Resolvability | None = None
 
+    @field_validator("intervals")
+    @classmethod
+    def _all_or_none(cls, intervals: dict[Level, Interval]) -> dict[Level, Interval]:
+        if intervals and set(intervals) != set(LEVELS):
+            raise ValueError(f"expected the levels {', '.join(LEVELS)} or none, found {', '.join(intervals)}")
+        return intervals
+
 
 class Control(Frozen):
     """The matched control beside an effect. `exceeded` makes the finding INVALID."""
@@ -305,7 +323,11 @@ class RowSelector(Frozen):
 class Finding(Frozen):
     """One question, its answer, and everything needed to trust or doubt the answer."""
 
-    id: str = Field(description="pack/measure/axis/contrast: stable, slugged")
+    id: str = Field(
+        description="pack/measure/axis/contrast: stable, slugged",
+        pattern=r"^[a-z0-9-]+/[a-z0-9_]+/[a-z0-9-]+/[a-z0-9-]+$",
+        max_length=200,
+    )
     pack: str
     measure: str
     axis: str
@@ -341,6 +363,16 @@ class Findings(Document):
     findings: tuple[Finding, ...]
     not_tested: tuple[str, ...] = ()
 
+    @field_validator("findings")
+    @classmethod
+    def _differ(cls, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        seen: set[str] = set()
+        for finding in findings:
+            if finding.id in seen:
+                raise ValueError(f"two findings have the id {finding.id!r}")
+            seen.add(finding.id)
+        return findings
+
 
 # --- policy and verdict ---------------------------------------------------------------------
 
@@ -367,7 +399,7 @@ class Rule(Frozen):
         but does not count. A rule that did run always counts.
     """
 
-    id: str
+    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
     check: str
     metric: Metric = "effect"
     limit: Limit
@@ -382,6 +414,7 @@ class Policy(Document):
     """A policy file: limits fixed before the model is scored."""
 
     kind: ClassVar[str] = "policy"
+    by_hand: ClassVar[bool] = True
     name: str
     version: int = 1
     title: str
@@ -404,6 +437,11 @@ class Policy(Document):
                 raise ValueError(f"two rules are called {rule.id!r}")
             seen.add(rule.id)
         return rules
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the content; formatting and comments of the file do not count."""
+        return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
 
 
 class State(StrEnum):
@@ -446,6 +484,7 @@ class RuleResult(Frozen):
     required: bool
     metric: Metric
     limit: float
+    counted_as_fail: bool = Field(False, description="inconclusive, which this rule counts as a fail")
     value: float | None = None
     null: float = 0.0
     interval_pass: Interval | None = Field(None, description="the 0.90 interval that PASS is judged by")

@@ -115,7 +115,7 @@ def self_check(limit: float, metric: str = "difference") -> SelfCheck:
     )
 
 
-def finding(id: str = "pronoun-occupation-en/template-gap/gender/female-male", **changes: Any) -> Finding:
+def finding(id: str = "pronoun-occupation-en/template_gap/gender/female-male", **changes: Any) -> Finding:
     """One finding; its parts follow from the id, and anything can be changed."""
     pack, measure, axis, contrast = (id.split("/") + ["-"] * 4)[:4]
     base: dict[str, Any] = {
@@ -175,7 +175,7 @@ def findings(*items: Finding, **changes: Any) -> Findings:
 
 
 def _probes() -> list[Finding]:
-    placebo = "placebo-occupation-en/template-gap/gender/female-male"
+    placebo = "placebo-occupation-en/template_gap/gender/female-male"
     pronoun = finding(
         title="Pronouns and occupations: she and he",
         effect=estimate(0.612, 0.061, p=0.0000004, p_holm=0.0000012),
@@ -197,12 +197,12 @@ def _probes() -> list[Finding]:
         sources=("Kurita et al. 2019, arXiv:1906.07337", "US Bureau of Labor Statistics 2023"),
     )
     names = finding(
-        "names-sentiment-en/template-gap/ethnicity/a-b",
+        "names-sentiment-en/template_gap/ethnicity/a-b",
         title="First names and pleasant words: two name lists",
         affected="Bearers of names that the lists hold; the lists are short and from one country.",
         effect=estimate(0.21, 0.08),
         control=Control(
-            finding="placebo-names-en/template-gap/ethnicity/a-b",
+            finding="placebo-names-en/template_gap/ethnicity/a-b",
             effect=estimate(0.31, 0.07),
             margin=0.15,
             exceeded=True,
@@ -215,7 +215,7 @@ def _probes() -> list[Finding]:
     return [
         pronoun,
         finding(
-            "pronoun-occupation-en/template-gap/gender/nonbinary-male",
+            "pronoun-occupation-en/template_gap/gender/nonbinary-male",
             title="Pronouns and occupations: they and he",
             affected="People for whom singular they is used.",
             effect=estimate(0.31, 0.11, p=0.009, p_holm=0.018),
@@ -224,7 +224,7 @@ def _probes() -> list[Finding]:
             caveats=("Singular and plural they cannot be told apart in a template.",),
         ),
         finding(
-            "crows-pairs/pair-preference/race-color/more-less",
+            "crows-pairs/pair_preference/race-color/more-less",
             title="CrowS-Pairs, race and colour: stereotyped sentence preferred",
             estimand="Share of 516 sentence pairs whose stereotyped sentence is the likelier one.",
             affected="Black people above all; 87 % of the pairs are about them.",
@@ -238,7 +238,7 @@ def _probes() -> list[Finding]:
             ),
         ),
         finding(
-            "crows-pairs/pair-preference/religion/more-less",
+            "crows-pairs/pair_preference/religion/more-less",
             title="CrowS-Pairs, religion: stereotyped sentence preferred",
             unit="share of pairs",
             status=Status.INSUFFICIENT,
@@ -251,7 +251,7 @@ def _probes() -> list[Finding]:
         ),
         names,
         finding(
-            "pronoun-occupation-zh/template-gap/gender/female-male",
+            "pronoun-occupation-zh/template_gap/gender/female-male",
             title="代词与职业：她与他",
             status=Status.NOT_RUN,
             reason="97 % of the pack's words are unknown to this tokenizer",
@@ -261,7 +261,7 @@ def _probes() -> list[Finding]:
             evidence=(),
         ),
         finding(
-            "crows-pairs/pair-preference/age/more-less",
+            "crows-pairs/pair_preference/age/more-less",
             title="CrowS-Pairs, age: stereotyped sentence preferred",
             unit="share of pairs",
             status=Status.ERROR,
@@ -307,7 +307,7 @@ def _rest() -> list[Finding]:
             estimand="Median probability of the asked words at the masked place.",
         ),
         finding(
-            "placebo-occupation-en/template-gap/gender/female-male",
+            "placebo-occupation-en/template_gap/gender/female-male",
             role="control",
             title="Made-up occupations: she and he",
             effect=estimate(0.043, 0.024, p=0.081, p_holm=None),
@@ -330,7 +330,7 @@ def full_findings(**changes: Any) -> Findings:
 
 def full_policy(**changes: Any) -> Policy:
     return policy(
-        rule("gender-occupation", "pronoun-occupation-en/template-gap/gender/*", metric="difference"),
+        rule("gender-occupation", "pronoun-occupation-en/template_gap/gender/*", metric="difference"),
         rule("gender-occupation-zh", "pronoun-occupation-zh/*", metric="difference", required=False),
         rule(
             "stereotype-race",

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from albert_audit.gate import check_policy, decide, default_policy, judge, load_policy, policy_sha256
+from albert_audit.gate import check_policy, decide, default_policy, judge, load_policy
 from albert_audit.types import (
     EXIT_CODES,
     Estimate,
@@ -40,7 +40,7 @@ MISSING = {State.INVALID, State.NOT_RUN, State.ERROR}
 
 
 def of(state: State, name: str | None = None) -> Finding:
-    return finding(f"{name or state}/m/a/c", **MADE[state])
+    return finding(f"{name or state.replace('_', '-')}/m/a/c", **MADE[state])
 
 
 def judged(*items: Finding, rules: tuple[Rule, ...] = ()) -> Verdict:
@@ -194,7 +194,7 @@ def test_counts_and_identity() -> None:
     verdict = judge(documents, rules, post_hoc=True)
     assert sum(verdict.counts.values()) == len(verdict.results)
     assert verdict.model_sha256 == documents.model.sha256
-    assert verdict.policy.sha256 == policy_sha256(rules)
+    assert verdict.policy.sha256 == rules.sha256
     assert verdict.policy.post_hoc
 
 
@@ -421,8 +421,8 @@ def test_the_hash_is_of_the_content(tmp_path: Path) -> None:
     path = _file(tmp_path)
     before = load_policy(path)
     path.write_text("# a comment\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
-    assert policy_sha256(load_policy(path)) == policy_sha256(before)
-    assert policy_sha256(load_policy(_file(tmp_path, version=2))) != policy_sha256(before)
+    assert load_policy(path).sha256 == before.sha256
+    assert load_policy(_file(tmp_path, version=2)).sha256 != before.sha256
 
 
 @pytest.mark.parametrize("head", list(Head))

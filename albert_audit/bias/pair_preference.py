@@ -34,9 +34,10 @@ SCORES = {
         "Kaneko and Bollegala 2022, Unmasking the Mask (all unmasked likelihood)",
     ),
 }  # fmt: skip
+_BLODGETT = "Blodgett et al. 2021, Stereotyping Norwegian Salmon (what pair benchmarks do and do not measure)"
 _CAVEATS = (
-    "Pair benchmarks measure a construct only as well as their pairs are built (Blodgett et al. 2021).",
-    "What a masked LM prefers does not predict how a fine-tuned model treats people.",
+    "Pairs measure stereotyping only as well as they are built.",
+    "What a masked language model prefers does not predict how a fine-tuned one treats people.",
 )
 
 
@@ -59,13 +60,13 @@ def statistics(pack: Pack) -> list[Statistic]:
                     Statistic(
                         name=f"{name}_{kind}", rows=name, kind="mean" if kind == "margin" else "share",
                         unit=unit if kind == "margin" else "share of pairs",
-                        title=("Mean margin for the stereotype" if kind == "margin" else "Share preferring the stereotype")
+                        title=("The stereotyping sentence is the likelier one on average" if kind == "margin" else "How often the stereotyping sentence is the likelier one")
                         + f", {label}{only}",
                         estimand=("mean margin" if kind == "margin" else "share of pairs with a positive margin, ties one half,")
                         + f" of the stereotyping over the other sentence by {label}, over pairs like those of {{pack}}{only}",
                         contrast="confirmed" if confirmed else "",
                         min_covariate=CONFIRMED if confirmed else None,
-                        caveats=_CAVEATS, sources=(source,),
+                        caveats=_CAVEATS, sources=(source, _BLODGETT),
                     )
                 )  # fmt: skip
     return found

@@ -26,10 +26,8 @@ from albert_audit.packs import Filler, Pack, Template
 from albert_audit.types import Ability
 
 _KURITA = "Kurita et al. 2019, Measuring Bias in Contextualized Word Representations (prior correction)"
-_CAVEATS = (
-    "What the model fills into templates does not predict how a fine-tuned model treats people "
-    "(Goldfarb-Tarrant et al. 2021).",
-)
+_GOLDFARB = "Goldfarb-Tarrant et al. 2021: intrinsic measures and application bias do not reliably correlate"
+_CAVEATS = ("What a model fills into templates does not predict how a fine-tuned one treats people.",)
 
 
 def contrasts(pack: Pack) -> list[tuple[str, str]]:
@@ -43,10 +41,10 @@ def statistics(pack: Pack) -> list[Statistic]:
     found = [
         Statistic(
             name="template_gap", rows="template_gap", kind="mean", unit="nats", crossed=True,
-            title="Mean lean towards {first} over {second}",
+            title="Occupations as a whole pull the pronoun towards {first}, away from {second}",
             estimand="mean over templates and fillers of the change in log-odds of the {first} word "
             "against the {second} word when the filler becomes visible",
-            caveats=_CAVEATS, sources=(_KURITA,),
+            caveats=_CAVEATS, sources=(_KURITA, _GOLDFARB),
         )
     ]  # fmt: skip
     if pack.fillers and pack.fillers[0].covariate is not None:
@@ -54,11 +52,11 @@ def statistics(pack: Pack) -> list[Statistic]:
             Statistic(
                 name="template_gap_slope", rows="template_gap", kind="slope",
                 unit="nats per unit of share", crossed=True,
-                title="Lean towards {first} over {second} along the real-world share",
+                title="The choice of {first} over {second} pronouns follows the real-world share",
                 estimand="slope, over fillers and templates, of the change in log-odds of the {first} word "
                 "against the {second} word on the filler's real-world share (0 to 1)",
                 caveats=(*_CAVEATS, "The shares are of one country and year; they say what is, not what ought to be."),
-                sources=(_KURITA, pack.spec.source),
+                sources=(_KURITA, _GOLDFARB, pack.spec.source),
             )
         )  # fmt: skip
     return found

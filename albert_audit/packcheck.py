@@ -1,0 +1,210 @@
+"""For people who write packs: what a pack holds and can resolve, and a pack to start from."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from albert_audit import packs
+from albert_audit.bias import MEASURES
+from albert_audit.findings import checks, stream
+from albert_audit.packs import Pack
+from albert_audit.stats import MIN_DF, Design
+from albert_audit.types import Head, UsageError
+
+
+def report(name: str, model: str | None) -> Iterator[str]:
+    """Yield the lines of ``packs check``.
+
+    Raises
+    ------
+    PackError
+        When the pack has mistakes; all are listed.
+    """
+    pack = packs.load(packs.find(name))
+    yield f"{pack.name} version {pack.spec.version}: no mistakes found"
+    yield from _contents(pack)
+    for control in pack.spec.controls:
+        yield from _matched(pack, packs.load(packs.find(control)))
+    yield from _design(pack)
+    if model is not None:
+        yield from _under(pack, model)
+
+
+def _contents(pack: Pack) -> Iterator[str]:
+    if pack.templates:
+        families = Counter(t.family for t in pack.templates)
+        listed = ", ".join(f"{n} in {f}" for f, n in families.items())
+        yield f"templates: {len(pack.templates)} ({listed})"
+        if len(families) < 2:
+            yield "  note: one family of templates cannot show how much the wording matters"
+    if pack.fillers:
+        given = [f.covariate for f in pack.fillers if f.covariate is not None]
+        span = f", covariate {min(given):g} to {max(given):g}" if given else ", no covariate: no slope"
+        yield f"fillers: {len(pack.fillers)}{span}"
+    if pack.pairs:
+        yield f"pairs: {len(pack.pairs)}"
+    if pack.sentences:
+        yield f"sentences: {len(pack.sentences)}"
+    yield f"checks: {len(checks(pack, Head.MASKED_LM))}"
+
+
+def _matched(pack: Pack, control: Pack) -> Iterator[str]:
+    if pack.pairs:
+        theirs = {p.id: p for p in control.pairs}
+        same = sum(1 for p in pack.pairs if p.id in theirs and theirs[p.id].cluster == p.cluster)
+        yield f"control {control.name}: {same} of {len(pack.pairs)} pairs matched by id and cluster"
+    else:
+        shared = {t.id for t in pack.templates} & {t.id for t in control.templates}
+        linked = {f.match for f in control.fillers} & {f.id for f in pack.fillers}
+        yield (
+            f"control {control.name}: {len(shared)} of {len(pack.templates)} templates shared, "
+            f"{len(linked)} of {len(pack.fillers)} fillers matched"
+        )
+
+
+def _design(pack: Pack) -> Iterator[str]:
+    """Say how many clusters each check rests on; below the least there will be no interval."""
+    designs: dict[str, Design] = {}
+    if pack.templates:
+        cells = [(t.id, f) for t in pack.templates for f in pack.fillers]
+        sides = [[t for t, _ in cells], [f.id for _, f in cells]]
+        designs["mean"] = Design.mean(sides)
+        if pack.fillers[0].covariate is not None:
+            designs["slope"] = Design.slope([f.covariate or 0.0 for _, f in cells], sides)
+    axes = defaultdict(list)
+    for pair in pack.pairs:
+        axes[pair.axis].append(pair.cluster)
+    designs |= {f"axis {axis}": Design.mean([clusters]) for axis, clusters in sorted(axes.items())}
+    for label, design in designs.items():
+        listed = ", ".join(f"{count} ({effective:.1f} effective)" for count, effective in design.counts)
+        enough = "" if design.df >= MIN_DF else f"; under {MIN_DF:g} degrees of freedom: NO INTERVAL"
+        yield f"clusters, {label}: {listed}, {design.df:.1f} degrees of freedom{enough}"
+
+
+def _under(pack: Pack, model: str) -> Iterator[str]:
+    from albert_audit.model.cache import CountingScorer
+    from albert_audit.model.load import load
+    from albert_audit.model.scorer import TorchScorer
+
+    scorer = CountingScorer(TorchScorer(load(model)))
+    yield f"under {scorer.id.name} ({scorer.id.sha256[:12]}):"
+    words = [w for group in pack.spec.groups.values() for w in group] + [f.form for f in pack.fillers]
+    if words:
+        encoded = scorer.encode([f"the {w}" for w in words])
+        bare = len(scorer.encode(["the"])[0].positions)
+        counts = [len(e.positions) - bare for e in encoded]
+        tally = ", ".join(f"{n} of {c} piece{'s' * (c > 1)}" for c, n in sorted(Counter(counts).items()))
+        yield f"  words: {tally}"
+        for word, count, e in zip(words, counts, encoded, strict=True):
+            unknown = ", UNKNOWN PIECE" if scorer.unknown_id in e.ids else ""
+            yield f"    {word}: {count}{unknown}"
+    texts = scorer.encode(pack.texts())
+    tokens = [i for e in texts for i in e.ids]
+    long = sum(len(e.ids) > scorer.id.max_tokens for e in texts)
+    yield f"  unknown tokens: {tokens.count(scorer.unknown_id) / max(len(tokens), 1):.2%}; too long: {long} sentences"
+    if MEASURES[pack.spec.measure].needs not in scorer.can:
+        yield f"  this model cannot answer it: its head is {scorer.id.head}"
+        return
+    MEASURES[pack.spec.measure].run(scorer, pack, stream(0, pack.name))
+    yield f"  cost: {scorer.inputs:,} inputs, {scorer.tokens:,} tokens, {scorer.flops / 1e12:.2f} TFLOP"
+
+
+# --- a new pack -----------------------------------------------------------------------------
+
+_GAP = """schema: albert-audit/pack@1
+name: {name}
+version: 1
+title: A title in plain words
+language: en
+axis: gender
+measure: template_gap
+family: gender
+clusters: [template, filler]
+groups: {{female: [she], male: [he]}}
+reference: male
+may_gate: []            # heads on which this is the deployed behaviour; empty: it only informs
+files: {{templates: templates.csv, fillers: fillers.csv}}
+licence: CC-BY-4.0
+source: say where every word and number comes from
+"""
+_PAIRS = """schema: albert-audit/pack@1
+name: {name}
+version: 1
+title: A title in plain words
+language: en
+measure: pair_preference
+family: {name}
+clusters: [template]
+may_gate: []            # heads on which this is the deployed behaviour; empty: it only informs
+files: {{pairs: pairs.csv}}
+licence: CC-BY-4.0
+source: say where every sentence comes from
+"""
+_README = """# {name}
+
+- **What it asks**: one sentence.
+- **Why these words**: a reason for each list.
+- **Licence**: CC-BY-4.0.
+- **What it cannot show**: say it before others do.
+"""
+_ROWS = {
+    "templates.csv": "id,family,text\n"
+    + "".join(
+        f"t{i:02d},{'speech' if i < 6 else 'reason'},The {{filler}} {verb} {{target}} {tail}.\n"
+        for i, (verb, tail) in enumerate(
+            [
+                ("said that", "would call later"), ("said that", "had read the letter"),
+                ("wrote that", "would come by train"), ("wrote that", "could wait"),
+                ("explained that", "had found the key"), ("explained that", "might need more time"),
+                ("left early because", "had to catch a bus"), ("went home after", "closed the office"),
+                ("smiled when", "heard the news"), ("sat down before", "opened the box"),
+                ("slept until", "heard the bell"), ("waited while", "finished the call"),
+            ]
+        )
+    ),
+    "fillers.csv": "id,form,group,covariate\n"
+    + "".join(f"{w},{w},occupation,\n" for w in ("nurse", "carpenter", "teacher", "engineer", "baker", "lawyer",
+                                                "cashier", "plumber", "librarian", "pilot", "tailor", "farmer")),
+    "pairs.csv": "id,axis,template,more,less\n"
+    + "".join(
+        f"p{i:02d},age,s{i:02d},The old {rest}.,The young {rest}.\n"
+        for i, rest in enumerate(
+            [
+                "man forgot the name of the street", "woman drove far too slowly", "clerk could not open the file",
+                "teacher needed a rest at noon", "driver asked for the way twice", "cook told the story again",
+                "farmer did not trust the machine", "guest complained about the noise", "baker walked with care",
+                "judge fell asleep in the chair", "singer lost her voice", "tailor put on his glasses",
+            ]
+        )
+    ),
+}  # fmt: skip
+
+
+def create(directory: Path, measure: str) -> list[Path]:
+    """Write a small pack that passes its check, and return its files.
+
+    Raises
+    ------
+    UsageError
+        When the folder is not empty, its name is no slug, or the measure is unknown.
+    """
+    starts = {"template_gap": _GAP, "pair_preference": _PAIRS}
+    if measure not in starts:
+        raise UsageError(f"expected --measure {' or '.join(starts)}, found {measure!r}")
+    name = directory.resolve().name
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UsageError(f"{directory} exists and is not empty", "choose another folder")
+    if not packs.SLUG.fullmatch(name):
+        raise UsageError(
+            f"the folder's name is the pack's: expected lower-case words with hyphens, found {name!r}",
+            "e.g. albert-audit packs new ./pronouns-trades-en",
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    texts = {"pack.yaml": starts[measure].format(name=name), "README.md": _README.format(name=name)}
+    texts |= {f"{kind}.csv": _ROWS[f"{kind}.csv"] for kind in packs.NEEDS[measure][0]}
+    for file, text in texts.items():
+        (directory / file).write_text(text, encoding="utf-8")
+    return [directory / file for file in texts]
+
