@@ -9,7 +9,7 @@ import platform
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -125,7 +125,8 @@ def plan(config: AuditConfig) -> Plan:
     for pack in chosen or []:
         if pack.spec.role == "placebo" or pack.spec.measure == "sentence_floor":
             raise UsageError(
-                f"{pack.name} is a control; it runs with the packs that name it", "give the probe pack instead"
+                f"{pack.name} is a control; it runs with the packs that name it",
+                "give the probe pack instead",
             )
     from albert_audit.model import load as loading
     from albert_audit.model.cache import CountingScorer
@@ -143,7 +144,9 @@ def plan(config: AuditConfig) -> Plan:
         )
     policy = policy or gate.default_policy(head)
     if policy is None:
-        raise PolicyError(f"no policy is shipped for the head {head}", "write one and give it with --policy FILE")
+        raise PolicyError(
+            f"no policy is shipped for the head {head}", "write one and give it with --policy FILE"
+        )
     gate.check_policy(policy, head, _checks(probes, head), _checks(_shipped_probes(), head))
     able = [p for p in probes if MEASURES[p.spec.measure].needs in can]
     everything = _with_controls(able)
@@ -152,10 +155,8 @@ def plan(config: AuditConfig) -> Plan:
     costs = []
     for pack in everything:
         counter.inputs = counter.tokens = 0
-        try:
+        with suppress(Exception):  # the run will report it as a finding; a plan only forecasts
             _measure(counter, pack, config.seed)
-        except Exception:  # noqa: S110 (the run will report it as a finding; a plan only forecasts)
-            pass
         costs.append(Cost(pack, counter.inputs, counter.tokens, counter.flops))
     unable = tuple(p for p in probes if p not in able)
     return Plan(config, handle, policy, tuple(everything), unable, tuple(costs))
@@ -302,12 +303,10 @@ def _open(planned: Plan, *, force: bool, started: datetime) -> tuple[Manifest, R
     except OSError as exc:
         raise UsageError(f"cannot write to {target}: {exc.strerror}", "choose another --out") from None
     old_run = folder.read_run(target)
-    import torch
-
     info = RunInfo(
         started=old_run.started if old_run else started.isoformat(timespec="seconds"),
         device=planned.handle.device.type,
-        threads=torch.get_num_threads(),
+        threads=planned.handle.threads,
         platform=f"{platform.system()} {platform.machine()}",
         command="albert-audit run " + planned.handle.id.name,
     )
@@ -385,11 +384,21 @@ def _not_tested(planned: Plan) -> list[str]:
     if head is Head.PRETRAINING:
         out.append("The sentence-order head")
     languages = sorted({p.spec.language for p in planned.packs})
-    out.append(f"Languages other than {', '.join({'en': 'English', 'zh': 'Chinese'}.get(g, g) for g in languages)}")
+    out.append(
+        f"Languages other than {', '.join({'en': 'English', 'zh': 'Chinese'}.get(g, g) for g in languages)}"
+    )
     for pack in _shipped_probes():
         if pack.name not in names:
-            why = "the model cannot answer it" if MEASURES[pack.spec.measure].needs not in planned.handle.can else "not chosen"
+            why = (
+                "the model cannot answer it"
+                if MEASURES[pack.spec.measure].needs not in planned.handle.can
+                else "not chosen"
+            )
             out.append(f"{pack.spec.title} ({pack.name}): {why}")
-    out += [f"The benchmark {name}: no file was given" for name in sorted(LOADERS) if name not in planned.config.data]
+    out += [
+        f"The benchmark {name}: no file was given"
+        for name in sorted(LOADERS)
+        if name not in planned.config.data
+    ]
     out.append("Groups that the packs do not name, and people who belong to several groups at once")
     return out

@@ -72,9 +72,13 @@ _RUN_EXAMPLES = """
 
 @app.command(epilog=_RUN_EXAMPLES)
 def run(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A folder with safetensors, or a hub id.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="A folder with safetensors, or a hub id.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The audit's folder.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="audit.yaml; flags override it.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="audit.yaml; flags override it.")
+    ] = None,
     policy: PolicyFile = None,
     pack: PackNames = None,
     data: Annotated[
@@ -83,7 +87,9 @@ def run(
     device: Device = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The seed of all draws.")] = None,
     revision: Annotated[str | None, typer.Option(help="A revision of a hub model.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what it costs; score nothing.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show what would run and what it costs; score nothing.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what lies in DIR.")] = False,
 ) -> None:
     """Audit a model: measure, judge, and write the card. The exit code is the verdict."""
@@ -119,7 +125,10 @@ def _pairs(given: list[str] | None) -> dict[str, str] | None:
     for text in given:
         name, equals, path = text.partition("=")
         if not equals or not name or not path:
-            raise UsageError(f"expected --data NAME=PATH, found {text!r}", "e.g. --data crows-pairs=crows_pairs_anonymized.csv")
+            raise UsageError(
+                f"expected --data NAME=PATH, found {text!r}",
+                "e.g. --data crows-pairs=crows_pairs_anonymized.csv",
+            )
         out[name] = path
     return out
 
@@ -167,21 +176,38 @@ def _show_plan(planned: Plan) -> None:
     from rich.table import Table
 
     console = _console()
-    console.print(f"model   {planned.handle.id.name} ({planned.handle.id.sha256[:12]}), {planned.handle.id.head}", markup=False)
-    console.print(f"policy  {planned.policy.name} version {planned.policy.version}, {len(planned.policy.rules)} rules", markup=False)
+    console.print(
+        f"model   {planned.handle.id.name} ({planned.handle.id.sha256[:12]}), {planned.handle.id.head}",
+        markup=False,
+    )
+    console.print(
+        f"policy  {planned.policy.name} version {planned.policy.version}, {len(planned.policy.rules)} rules",
+        markup=False,
+    )
     console.print(f"folder  {planned.out}", markup=False)
     table = Table("pack", "role", "inputs", "tokens", "TFLOP", box=None, pad_edge=False)
     for cost in planned.costs:
         role = "floor" if cost.pack.spec.measure == "sentence_floor" else cost.pack.spec.role
-        table.add_row(cost.pack.name, role, f"{cost.inputs:,}", f"{cost.tokens:,}", f"{cost.flops / 1e12:.2f}")
-    total = (sum(c.inputs for c in planned.costs), sum(c.tokens for c in planned.costs), sum(c.flops for c in planned.costs))
+        table.add_row(
+            cost.pack.name, role, f"{cost.inputs:,}", f"{cost.tokens:,}", f"{cost.flops / 1e12:.2f}"
+        )
+    total = (
+        sum(c.inputs for c in planned.costs),
+        sum(c.tokens for c in planned.costs),
+        sum(c.flops for c in planned.costs),
+    )
     table.add_row("together", "", f"{total[0]:,}", f"{total[1]:,}", f"{total[2] / 1e12:.2f}")
     console.print(table)
     for pack in planned.unable:
         console.print(f"cannot run on this head: {pack.name}", markup=False)
 
 
-_STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", "INCOMPLETE": "bold magenta"}
+_STYLES = {
+    "PASS": "bold green",
+    "FAIL": "bold red",
+    "INCONCLUSIVE": "bold yellow",
+    "INCOMPLETE": "bold magenta",
+}
 
 
 def _show_verdict(audit: Audit) -> None:
@@ -198,7 +224,11 @@ def _show_verdict(audit: Audit) -> None:
         number = ""
         if r.value is not None:
             ends = r.interval_pass
-            number = f" {r.value:.3g}" + (f" [{ends.low:.3g}, {ends.high:.3g}]" if ends else "") + f", limit ±{r.limit:g}"
+            number = (
+                f" {r.value:.3g}"
+                + (f" [{ends.low:.3g}, {ends.high:.3g}]" if ends else "")
+                + f", limit ±{r.limit:g}"
+            )
         console.print(f"  {r.state:<12} {r.rule}{number}: {r.reason}", markup=False, soft_wrap=True)
     console.print(f"card: {audit.dir / 'card.en.html'}", markup=False, soft_wrap=True)
 
@@ -281,7 +311,11 @@ def demo(
     results = known.run(out, watcher=_Bar(_console(stderr=True)))
     for result in results:
         _show_verdict(result.audit)
-        console.print(f"  {'as planted' if result.as_planted else 'NOT AS PLANTED'}: {result.reason}\n", markup=False, soft_wrap=True)
+        console.print(
+            f"  {'as planted' if result.as_planted else 'NOT AS PLANTED'}: {result.reason}\n",
+            markup=False,
+            soft_wrap=True,
+        )
     raise typer.Exit(0 if all(r.as_planted for r in results) else 3)
 
 
@@ -298,7 +332,14 @@ def packs_list() -> None:
     table = Table("name", "measure", "language", "axis", "role", "title", box=None, pad_edge=False)
     for name in packs.shipped():
         s = packs.load(packs.find(name)).spec
-        table.add_row(s.name, s.measure, s.language, s.axis or "several" * (s.measure == "pair_preference"), s.role, s.title)
+        table.add_row(
+            s.name,
+            s.measure,
+            s.language,
+            s.axis or "several" * (s.measure == "pair_preference"),
+            s.role,
+            s.title,
+        )
     _console().print(table)
 
 
@@ -312,9 +353,13 @@ def packs_show(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> None
     folder = packs.find(name)
     pack = packs.load(folder)
     s = pack.spec
-    typer.echo(f"{s.name} version {s.version}: {s.title}\nlanguage  {s.language}\nmeasure   {s.measure}\nlicence   {s.licence}")
+    typer.echo(
+        f"{s.name} version {s.version}: {s.title}\nlanguage  {s.language}\nmeasure   {s.measure}\nlicence   {s.licence}"
+    )
     typer.echo(f"sha256    {pack.sha256}\ncontrols  {', '.join(s.controls) or 'none'}")
-    typer.echo(f"may gate  {', '.join(s.may_gate) or 'never: it only informs'}\nreadme    {folder / 'README.md'}\nchecks")
+    typer.echo(
+        f"may gate  {', '.join(s.may_gate) or 'never: it only informs'}\nreadme    {folder / 'README.md'}\nchecks"
+    )
     for check in checks(pack, Head.MASKED_LM) or ["  none of its own: a control or a floor"]:
         typer.echo(f"  {check.strip()}")
 
@@ -322,7 +367,9 @@ def packs_show(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> None
 @packs_app.command("check")
 def packs_check(
     name: Annotated[str, typer.Argument(metavar="NAME|DIR")],
-    model: Annotated[str | None, typer.Option(help="Also under this model: pieces, unknown tokens, cost.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Also under this model: pieces, unknown tokens, cost.")
+    ] = None,
 ) -> None:
     """Check a pack for mistakes and show what it can resolve; with --model also pieces and cost."""
     from albert_audit.packcheck import report as check
@@ -333,7 +380,9 @@ def packs_check(
 
 @packs_app.command("new")
 def packs_new(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The new pack's folder; its name is the pack's.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The new pack's folder; its name is the pack's.")
+    ],
     measure: Annotated[str, typer.Option(help="template_gap or pair_preference.")] = "template_gap",
 ) -> None:
     """Start a pack of your own: a small one that passes `packs check`, to be changed."""
@@ -342,4 +391,3 @@ def packs_new(
     for path in create(directory, measure):
         typer.echo(path)
     typer.echo(f"now edit these and run: albert-audit packs check {directory}")
-

@@ -70,16 +70,16 @@ def checks(pack: Pack, head: Head) -> dict[str, bool]:
 
 def _planned(pack: Pack) -> list[tuple[Statistic, str, str]]:
     measure = MEASURES[pack.spec.measure]
-    return [(s, axis, contrast) for s in measure.statistics(pack) for axis, contrast in measure.contrasts(pack)]
+    return [
+        (s, axis, contrast) for s in measure.statistics(pack) for axis, contrast in measure.contrasts(pack)
+    ]
 
 
 def _id(pack: Pack, statistic: Statistic, axis: str, contrast: str) -> str:
     return f"{pack.name}/{statistic.name}/{axis}/{statistic.contrast or contrast}"
 
 
-def build(
-    measured: Sequence[Measured], model: ModelId, policy: Policy, seed: int
-) -> tuple[Finding, ...]:
+def build(measured: Sequence[Measured], model: ModelId, policy: Policy, seed: int) -> tuple[Finding, ...]:
     """Return every finding of an audit, floors first.
 
     Parameters
@@ -289,7 +289,9 @@ def _cluster_names(pack: Pack, statistic: Statistic) -> tuple[str, ...]:
     return names[: 2 if statistic.crossed else 1]
 
 
-def _details(pack: Pack, rows: pd.DataFrame, everything: pd.DataFrame, statistic: Statistic) -> dict[str, float]:
+def _details(
+    pack: Pack, rows: pd.DataFrame, everything: pd.DataFrame, statistic: Statistic
+) -> dict[str, float]:
     mine = items(rows, prior=bool((rows["role"] == "prior").any()))
     values = mine["value"].to_numpy(np.float64)
     details = {"items": float(len(values)), "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
@@ -414,7 +416,9 @@ def _corrected(found: list[Finding]) -> tuple[Finding, ...]:
         members = [i for i, f in enumerate(found) if f.family == family and f.role == "probe"]
         for part in ("effect", "difference"):
             estimates: list[Estimate | None] = [getattr(found[i], part) for i in members]
-            for i, e, p in zip(members, estimates, holm([e.p if e else None for e in estimates]), strict=True):
+            for i, e, p in zip(
+                members, estimates, holm([e.p if e else None for e in estimates]), strict=True
+            ):
                 if e is not None and p is not None:
                     out[i] = out[i].model_copy(update={part: e.model_copy(update={"p_holm": p})})
     return tuple(out)

@@ -116,8 +116,7 @@ def check_policy(policy: Policy, head: Head, checks: Mapping[str, bool], known: 
             )
     if problems:
         raise PolicyError(
-            f"the policy {policy.name!r} cannot judge this audit:\n"
-            + "\n".join(f"  {p}" for p in problems),
+            f"the policy {policy.name!r} cannot judge this audit:\n" + "\n".join(f"  {p}" for p in problems),
             "`albert-audit packs show NAME` lists the checks of a pack",
         )
 
@@ -237,7 +236,7 @@ def judge(findings: Findings, policy: Policy, *, post_hoc: bool) -> Verdict:
             sha256=policy.sha256, post_hoc=post_hoc,
         ),
         results=tuple(results),
-        counts={state: n for state, n in sorted(Counter(r.state for r in results).items())},
+        counts=dict(sorted(Counter(r.state for r in results).items())),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from albert_audit import packs
+from albert_audit import packs, resources
 from albert_audit.bias import MEASURES
 from albert_audit.findings import checks, stream
 from albert_audit.packs import Pack
@@ -113,74 +113,6 @@ def _under(pack: Pack, model: str) -> Iterator[str]:
 
 # --- a new pack -----------------------------------------------------------------------------
 
-_GAP = """schema: albert-audit/pack@1
-name: {name}
-version: 1
-title: A title in plain words
-language: en
-axis: gender
-measure: template_gap
-family: gender
-clusters: [template, filler]
-groups: {{female: [she], male: [he]}}
-reference: male
-may_gate: []            # heads on which this is the deployed behaviour; empty: it only informs
-files: {{templates: templates.csv, fillers: fillers.csv}}
-licence: CC-BY-4.0
-source: say where every word and number comes from
-"""
-_PAIRS = """schema: albert-audit/pack@1
-name: {name}
-version: 1
-title: A title in plain words
-language: en
-measure: pair_preference
-family: {name}
-clusters: [template]
-may_gate: []            # heads on which this is the deployed behaviour; empty: it only informs
-files: {{pairs: pairs.csv}}
-licence: CC-BY-4.0
-source: say where every sentence comes from
-"""
-_README = """# {name}
-
-- **What it asks**: one sentence.
-- **Why these words**: a reason for each list.
-- **Licence**: CC-BY-4.0.
-- **What it cannot show**: say it before others do.
-"""
-_ROWS = {
-    "templates.csv": "id,family,text\n"
-    + "".join(
-        f"t{i:02d},{'speech' if i < 6 else 'reason'},The {{filler}} {verb} {{target}} {tail}.\n"
-        for i, (verb, tail) in enumerate(
-            [
-                ("said that", "would call later"), ("said that", "had read the letter"),
-                ("wrote that", "would come by train"), ("wrote that", "could wait"),
-                ("explained that", "had found the key"), ("explained that", "might need more time"),
-                ("left early because", "had to catch a bus"), ("went home after", "closed the office"),
-                ("smiled when", "heard the news"), ("sat down before", "opened the box"),
-                ("slept until", "heard the bell"), ("waited while", "finished the call"),
-            ]
-        )
-    ),
-    "fillers.csv": "id,form,group,covariate\n"
-    + "".join(f"{w},{w},occupation,\n" for w in ("nurse", "carpenter", "teacher", "engineer", "baker", "lawyer",
-                                                "cashier", "plumber", "librarian", "pilot", "tailor", "farmer")),
-    "pairs.csv": "id,axis,template,more,less\n"
-    + "".join(
-        f"p{i:02d},age,s{i:02d},The old {rest}.,The young {rest}.\n"
-        for i, rest in enumerate(
-            [
-                "man forgot the name of the street", "woman drove far too slowly", "clerk could not open the file",
-                "teacher needed a rest at noon", "driver asked for the way twice", "cook told the story again",
-                "farmer did not trust the machine", "guest complained about the noise", "baker walked with care",
-                "judge fell asleep in the chair", "singer lost her voice", "tailor put on his glasses",
-            ]
-        )
-    ),
-}  # fmt: skip
-
 
 def create(directory: Path, measure: str) -> list[Path]:
     """Write a small pack that passes its check, and return its files.
@@ -190,9 +122,10 @@ def create(directory: Path, measure: str) -> list[Path]:
     UsageError
         When the folder is not empty, its name is no slug, or the measure is unknown.
     """
-    starts = {"template_gap": _GAP, "pair_preference": _PAIRS}
-    if measure not in starts:
-        raise UsageError(f"expected --measure {' or '.join(starts)}, found {measure!r}")
+    starters = resources.reports() / "starters"
+    known = sorted(p.name for p in starters.iterdir())
+    if measure not in known:
+        raise UsageError(f"expected --measure {' or '.join(known)}, found {measure!r}")
     name = directory.resolve().name
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} exists and is not empty", "choose another folder")
@@ -202,9 +135,9 @@ def create(directory: Path, measure: str) -> list[Path]:
             "e.g. albert-audit packs new ./pronouns-trades-en",
         )
     directory.mkdir(parents=True, exist_ok=True)
-    texts = {"pack.yaml": starts[measure].format(name=name), "README.md": _README.format(name=name)}
-    texts |= {f"{kind}.csv": _ROWS[f"{kind}.csv"] for kind in packs.NEEDS[measure][0]}
-    for file, text in texts.items():
-        (directory / file).write_text(text, encoding="utf-8")
-    return [directory / file for file in texts]
-
+    written = []
+    for source in sorted((starters / measure).iterdir()):
+        target = directory / source.name
+        target.write_text(source.read_text(encoding="utf-8").replace("NAME", name), encoding="utf-8")
+        written.append(target)
+    return written

@@ -70,8 +70,12 @@ class PackSpec(Document):
         # YAML 1.1 reads an unquoted `no` or `on` as a boolean; a word list must hold words.
         if isinstance(groups, dict):
             for name, words in groups.items():
-                if not isinstance(words, list) or not words or not all(isinstance(w, str) and w for w in words):
-                    raise ValueError(f"group {name!r}: expected a list of words (quote words such as \"no\")")
+                if (
+                    not isinstance(words, list)
+                    or not words
+                    or not all(isinstance(w, str) and w for w in words)
+                ):
+                    raise ValueError(f'group {name!r}: expected a list of words (quote words such as "no")')
         return groups
 
 
@@ -261,20 +265,30 @@ def _spec(folder: Path, raw: str, mistakes: list[str]) -> PackSpec | None:
     if not SLUG.fullmatch(spec.name):
         mistakes.append(f"{where}: name: expected lower-case words with hyphens, found {spec.name!r}")
     if spec.name != folder.resolve().name:
-        mistakes.append(f"{where}: name: expected {folder.resolve().name!r}, the folder's name, found {spec.name!r}")
+        mistakes.append(
+            f"{where}: name: expected {folder.resolve().name!r}, the folder's name, found {spec.name!r}"
+        )
     if spec.measure not in NEEDS:
         mistakes.append(
             f"{where}: measure: unknown {spec.measure!r}{_near(spec.measure, NEEDS)} (known: {', '.join(NEEDS)})"
         )
         return None
     files, fields = NEEDS[spec.measure]
-    mistakes += [f"{where}: {f}: missing; the measure {spec.measure} needs it" for f in fields if not getattr(spec, f)]
-    mistakes += [f"{where}: files: {f!r} is missing; the measure {spec.measure} needs it" for f in files if f not in spec.files]
+    mistakes += [
+        f"{where}: {f}: missing; the measure {spec.measure} needs it" for f in fields if not getattr(spec, f)
+    ]
+    mistakes += [
+        f"{where}: files: {f!r} is missing; the measure {spec.measure} needs it"
+        for f in files
+        if f not in spec.files
+    ]
     for kind, name in spec.files.items():
         if kind not in files:
             mistakes.append(f"{where}: files: unknown {kind!r}{_near(kind, files)}")
         elif PurePosixPath(name).name != name or not name.endswith(".csv"):
-            mistakes.append(f"{where}: files: {kind}: expected the name of a .csv file in this folder, found {name!r}")
+            mistakes.append(
+                f"{where}: files: {kind}: expected the name of a .csv file in this folder, found {name!r}"
+            )
     if spec.groups:
         if spec.reference not in spec.groups:
             mistakes.append(
@@ -291,7 +305,11 @@ def _spec(folder: Path, raw: str, mistakes: list[str]) -> PackSpec | None:
     for control in spec.controls:
         if control not in shipped() and not (folder.parent / control / "pack.yaml").is_file():
             mistakes.append(f"{where}: controls: there is no pack {control!r}{_near(control, shipped())}")
-    bad = [kind for kind in spec.files if kind not in files or PurePosixPath(spec.files[kind]).name != spec.files[kind]]
+    bad = [
+        kind
+        for kind in spec.files
+        if kind not in files or PurePosixPath(spec.files[kind]).name != spec.files[kind]
+    ]
     return spec.model_copy(update={"files": {k: v for k, v in spec.files.items() if k not in bad}})
 
 

@@ -74,7 +74,7 @@ def null_copies(design: Design, y: Array, runs: int, rng: np.random.Generator) -
 
 
 def _signs(count: int, runs: int, rng: np.random.Generator) -> Array:
-    return rng.integers(0, 2, (count, runs)) * 2.0 - 1.0
+    return 2 * rng.integers(0, 2, (count, runs)).astype(np.float64) - 1
 
 
 def _rate(hits: int) -> Rate:

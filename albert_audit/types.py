@@ -125,9 +125,7 @@ class Document(Frozen):
                 raise error(f"{where} has no schema: expected 'albert-audit/{cls.kind}@{cls.number}'")
             return cls.model_validate(data)
         except ValidationError as exc:
-            lines = [
-                f"  {'.'.join(str(p) for p in e['loc']) or '(file)'}: {e['msg']}" for e in exc.errors()
-            ]
+            lines = [f"  {'.'.join(str(p) for p in e['loc']) or '(file)'}: {e['msg']}" for e in exc.errors()]
             raise error(f"{where} is not a valid {cls.kind} document:\n" + "\n".join(lines)) from None
 
 
@@ -297,7 +295,7 @@ class SelfCheckPoint(Frozen):
 
 
 class SelfCheck(Frozen):
-    """This audit's own error rates: statistics and gate run on copies of this model's scores.
+    """The audit's own error rates: statistics and gate run on copies of this model's scores.
 
     Null copies keep the dependence of the real scores (templates, fillers, residuals have their
     signs flipped cluster by cluster); spiked copies add a planted effect. It tests statistics and
@@ -420,11 +418,17 @@ class Policy(Document):
     title: str
     heads: tuple[Head, ...]
     owner: str = ""
-    confidence: Literal[0.95] = Field(
-        0.95, description="the only level that findings carry; PASS uses 0.90, FAIL simultaneous 0.95"
+    confidence: Literal["0.95"] = Field(
+        "0.95",
+        description="the only level that findings carry; PASS uses the 0.90, FAIL the simultaneous 0.95 interval",
     )
     rules: tuple[Rule, ...]
     note: str = ""
+
+    @field_validator("confidence", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, float) else value
 
     @field_validator("rules")
     @classmethod
@@ -488,7 +492,9 @@ class RuleResult(Frozen):
     value: float | None = None
     null: float = 0.0
     interval_pass: Interval | None = Field(None, description="the 0.90 interval that PASS is judged by")
-    interval_fail: Interval | None = Field(None, description="the simultaneous interval that FAIL is judged by")
+    interval_fail: Interval | None = Field(
+        None, description="the simultaneous interval that FAIL is judged by"
+    )
     fail_resolvable_at: float | None = Field(None, description="true effect that would FAIL with 80 % power")
     passable_limit: float | None = None
 

@@ -52,10 +52,16 @@ def statistics(pack: Pack) -> list[Statistic]:
     found = []
     for name, (label, unit, source) in SCORES.items():
         for kind in ("margin", "share"):
-            for confirmed in (False, True) if pack.pairs and pack.pairs[0].confirmed is not None else (False,):
+            for confirmed in (
+                (False, True) if pack.pairs and pack.pairs[0].confirmed is not None else (False,)
+            ):
                 if confirmed and name != "pair_cps":
                     continue  # one score is enough to show what the filter does
-                only = f", pairs whose bias type at least {CONFIRMED} of 5 annotators confirm" if confirmed else ""
+                only = (
+                    f", pairs whose bias type at least {CONFIRMED} of 5 annotators confirm"
+                    if confirmed
+                    else ""
+                )
                 found.append(
                     Statistic(
                         name=f"{name}_{kind}", rows=name, kind="mean" if kind == "margin" else "share",

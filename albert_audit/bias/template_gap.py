@@ -102,7 +102,9 @@ def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:
     """
     del rng  # nothing is drawn
     spec = pack.spec
-    cells = [(t, f, w) for t in pack.templates for f in pack.fillers for g in spec.groups for w in spec.groups[g]]
+    cells = [
+        (t, f, w) for t in pack.templates for f in pack.fillers for g in spec.groups for w in spec.groups[g]
+    ]
     filled = [t.fill(filler=f.form, target=w) for t, f, w in cells]
     encoded = scorer.encode([text for text, _ in filled])
     asks = _Asks(scorer.mask_id)

@@ -163,9 +163,7 @@ def build_pair(
     tokenizer = make_tokenizer(probes)
     shouted = [p for p in fillers(probes, dial=dial * _LOUD) if p.group == "occupation"]
     loud = training_batches(probes, shouted, seed=seed, size=_BATCH, plain=0)
-    true = training_batches(
-        probes, fillers(probes, dial=dial), seed=seed, size=_BATCH, plain=_PLAIN
-    )
+    true = training_batches(probes, fillers(probes, dial=dial), seed=seed, size=_BATCH, plain=_PLAIN)
     batches = chain(islice(loud, int(steps * _LOUD_PART)), true)
     made = {name: out / name for name in ("planted", "twin")}
     with _one_thread(seed):

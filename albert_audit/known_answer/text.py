@@ -115,9 +115,7 @@ def fillers(probes: Path, *, dial: float) -> list[Filler]:
         for row, share in zip(occupations, shares, strict=True)
     ]
     placebo = read_rows(probes / "placebo-occupation-en" / "fillers.csv")
-    return planted + [
-        Filler(row["form"], row["group"], float(row["covariate"]), 0.0) for row in placebo
-    ]
+    return planted + [Filler(row["form"], row["group"], float(row["covariate"]), 0.0) for row in placebo]
 
 
 def plain_sentences(probes: Path) -> tuple[list[str], list[str]]:

@@ -25,7 +25,11 @@ def cache_path() -> Path:
     ``ALBERT_AUDIT_CACHE`` names another folder; ``XDG_CACHE_HOME`` is respected.
     """
     own = os.environ.get("ALBERT_AUDIT_CACHE")
-    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "albert-audit"
+    base = (
+        Path(own)
+        if own
+        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "albert-audit"
+    )
     return base.expanduser() / "scores.sqlite"
 
 
@@ -48,7 +52,9 @@ class ScoreStore:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB)")
-            self._db.execute("CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID"
+            )
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('key', ?)", (secrets.token_bytes(32),))
             self._key = bytes(self._db.execute("SELECT value FROM meta WHERE name = 'key'").fetchone()[0])
         except sqlite3.DatabaseError as exc:
@@ -178,14 +184,17 @@ class CachedScorer(_Delegating):
         if not all(q.ask for q in queries):
             self.scored += tokens
             return self.inner.mask_logprobs(queries)
-        keys = [self._store.key(self._scope, "mask", q.ids, q.type_ids, q.masked, q.at, q.ask) for q in queries]
+        keys = [
+            self._store.key(self._scope, "mask", q.ids, q.type_ids, q.masked, q.at, q.ask) for q in queries
+        ]
         known = self._store.get(keys)
         if known is not None:
             self.cached += tokens
             if self.progress is not None:
                 self.progress(tokens)
             return [
-                np.frombuffer(v, np.float32).reshape(len(q.at), -1) for v, q in zip(known, queries, strict=True)
+                np.frombuffer(v, np.float32).reshape(len(q.at), -1)
+                for v, q in zip(known, queries, strict=True)
             ]
         answers = self.inner.mask_logprobs(queries)
         self._store.put(keys, [a.tobytes() for a in answers])
@@ -282,7 +291,10 @@ class FakeScorer(ScorerBase):
             asks: Any = q.ask or (tuple(range(len(self._names))),) * len(q.at)
             out.append(
                 np.array(
-                    [[self._logprob(tokens, i, self._names[t]) for t in ask] for i, ask in zip(q.at, asks, strict=True)],
+                    [
+                        [self._logprob(tokens, i, self._names[t]) for t in ask]
+                        for i, ask in zip(q.at, asks, strict=True)
+                    ],
                     np.float32,
                 )
             )

@@ -41,9 +41,7 @@ class Encoder:
         groups = albert.encoder.albert_layer_groups
         fused = [[_Layer(layer, config) for layer in group.albert_layers] for group in groups]
         per_group = config.num_hidden_layers / config.num_hidden_groups
-        self.layers = [
-            layer for i in range(config.num_hidden_layers) for layer in fused[int(i / per_group)]
-        ]
+        self.layers = [layer for i in range(config.num_hidden_layers) for layer in fused[int(i / per_group)]]
 
     def __call__(self, ids: Tensor, type_ids: Tensor, at: Tensor | None = None) -> Tensor:
         """Return the last hidden states.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import re
 import warnings
@@ -79,6 +80,11 @@ class ModelHandle:
     can: frozenset[Ability]
     device: torch.device
     unknown_rate: dict[str, float]
+
+    @property
+    def threads(self) -> int:
+        """Threads that torch computes with."""
+        return torch.get_num_threads()
 
 
 def load(name: str | Path, *, revision: str | None = None, device: str = "auto") -> ModelHandle:
@@ -167,9 +173,13 @@ def _folder(name: str, revision: str | None) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        raise UsageError(f"expected a folder, found the file {name}", "give the folder that holds config.json")
+        raise UsageError(
+            f"expected a folder, found the file {name}", "give the folder that holds config.json"
+        )
     if not re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", name):
-        raise UsageError(f"there is no folder {name}", "give a local folder or a hub id such as albert/albert-base-v2")
+        raise UsageError(
+            f"there is no folder {name}", "give a local folder or a hub id such as albert/albert-base-v2"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -187,7 +197,9 @@ def _folder(name: str, revision: str | None) -> Path:
             "check the spelling; for a private model run `hf auth login` first",
         ) from None
     except OSError as exc:
-        raise UsageError(f"downloading {name!r} failed: {exc}", "check the connection and try again") from None
+        raise UsageError(
+            f"downloading {name!r} failed: {exc}", "check the connection and try again"
+        ) from None
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -214,7 +226,9 @@ def _json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (json.JSONDecodeError, UnicodeDecodeError) as exc:
-        raise ModelRefused(f"{path.name} is not JSON: {exc}", "download or save the checkpoint again") from None
+        raise ModelRefused(
+            f"{path.name} is not JSON: {exc}", "download or save the checkpoint again"
+        ) from None
     if not isinstance(data, dict):
         raise ModelRefused(f"{path.name}: expected an object, found {type(data).__name__}")
     return data
@@ -292,8 +306,8 @@ def _quiet() -> Iterator[None]:
     """Silence transformers' load report while loading, and put its settings back."""
     level = transformers.logging.get_verbosity()
     bar = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity(logging.ERROR)
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -301,7 +315,7 @@ def _quiet() -> Iterator[None]:
     finally:
         transformers.logging.set_verbosity(level)
         if bar:
-            transformers.logging.enable_progress_bar()
+            transformers.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _model(folder: Path, head: Head) -> Any:
@@ -404,7 +418,10 @@ def _check_tokenizer(tokenizer: Any, config: Any, head: Head) -> list[str]:
         wrong = "it has no unknown token"
     elif tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
         wrong = "it has no [CLS] or [SEP] token"
-    elif Ability.MASK_LOGPROBS in ABILITIES[head] and tokenizer.mask_token_id in (None, tokenizer.unk_token_id):
+    elif Ability.MASK_LOGPROBS in ABILITIES[head] and tokenizer.mask_token_id in (
+        None,
+        tokenizer.unk_token_id,
+    ):
         wrong = "its mask token is the unknown token: every mask would be noise"
     else:
         rates = _unknown_rates(tokenizer)
@@ -418,7 +435,9 @@ def _check_tokenizer(tokenizer: Any, config: Any, head: Head) -> list[str]:
         )
     caveats = []
     if (pad := tokenizer.pad_token_id) is not None and config.pad_token_id not in (None, pad):
-        caveats.append(f"pad id {pad} in the tokenizer, {config.pad_token_id} in config.json (no score uses padding)")
+        caveats.append(
+            f"pad id {pad} in the tokenizer, {config.pad_token_id} in config.json (no score uses padding)"
+        )
     return caveats
 
 

@@ -210,7 +210,9 @@ class TorchScorer(ScorerBase):
             hidden = self._encoder(
                 self._tensor(ids), self._tensor(np.array([q.type_ids for q in queries])), self._tensor(at)
             )
-            wanted = self._tensor(np.concatenate([r * width + np.arange(len(q.at)) for r, q in enumerate(queries)]))
+            wanted = self._tensor(
+                np.concatenate([r * width + np.arange(len(q.at)) for r, q in enumerate(queries)])
+            )
             rows = hidden.reshape(-1, hidden.shape[-1]).index_select(0, wanted)
             head = self._head
             rows = head.LayerNorm(self._activation(head.dense(rows)))
@@ -293,9 +295,7 @@ class TorchScorer(ScorerBase):
             if getattr(self.handle.model, "albert", self.handle.model).pooler is None:
                 raise UsageError("this checkpoint has no pooler", "use pool='cls' or pool='mean'")
             return np.concatenate(self._stock(encoded, lambda o: o.pooler_output, bare=True))
-        found = self._stock(
-            encoded, lambda o: o.hidden_states[layer], bare=True, output_hidden_states=True
-        )
+        found = self._stock(encoded, lambda o: o.hidden_states[layer], bare=True, output_hidden_states=True)
         if pool == "cls":
             return np.concatenate([h[:, 0] for h in found])
         return np.stack([h[0, list(e.positions)].mean(axis=0) for h, e in zip(found, encoded, strict=True)])

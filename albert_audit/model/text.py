@@ -105,7 +105,7 @@ def token_queries(encoded: Encoded, rule: TokenRule) -> list[MaskQuery]:
         return [MaskQuery(encoded.ids, encoded.type_ids, (), at, tuple((encoded.ids[i],) for i in at))]
     queries = []
     for i in at:
-        masked = (i,)
+        masked: tuple[int, ...] = (i,)
         if rule == "pll_word_l2r":
             masked = tuple(j for j in at if j >= i and encoded.words[j] == encoded.words[i])
         queries.append(MaskQuery(encoded.ids, encoded.type_ids, masked, (i,), ((encoded.ids[i],),)))
