@@ -187,9 +187,11 @@ def _with_controls(probes: Sequence[Pack]) -> list[Pack]:
     controls: dict[str, Pack] = {}
     for pack in probes:
         for name in pack.spec.controls:
-            controls.setdefault(name, packs.load(packs.find(name)))
-    languages = sorted({p.spec.language.partition("-")[0] for p in probes})
-    sentence = [packs.load(packs.find(f"floor-{g}")) for g in languages if f"floor-{g}" in packs.shipped()]
+            if (place := pack.beside(name)) is not None:
+                controls.setdefault(name, packs.load(place))
+    # A pack of another language brings its floor along, in a folder beside it.
+    floors = {p.language: p.beside(f"floor-{p.language}") for p in probes}
+    sentence = [packs.load(place) for _, place in sorted(floors.items()) if place is not None]
     return [*sentence, *probes, *controls.values()]
 
 

@@ -325,22 +325,12 @@ def demo(
 @packs_app.command("list")
 def packs_list() -> None:
     """List the shipped packs."""
-    from rich.table import Table
-
     from albert_audit import packs
 
-    table = Table("name", "measure", "language", "axis", "role", "title", box=None, pad_edge=False)
     for name in packs.shipped():
         s = packs.load(packs.find(name)).spec
-        table.add_row(
-            s.name,
-            s.measure,
-            s.language,
-            s.axis or "several" * (s.measure == "pair_preference"),
-            s.role,
-            s.title,
-        )
-    _console().print(table)
+        role = "floor" if s.measure == "sentence_floor" else s.role
+        typer.echo(f"{s.name:<24}{s.measure:<17}{s.language:<9}{role:<9}{s.title}")
 
 
 @packs_app.command("show")

@@ -100,7 +100,7 @@ def build(measured: Sequence[Measured], model: ModelId, policy: Policy, seed: in
         control = next((by_name[c] for c in m.pack.spec.controls if c in by_name), None)
         for statistic, axis, contrast in _planned(m.pack):
             finding = _finding(m, control, statistic, axis, contrast, model, policy, seed, families)
-            reason = broken.get(m.pack.name, "") or broken.get(m.pack.spec.language, "")
+            reason = broken.get(m.pack.name, "") or broken.get(m.pack.language, "")
             if reason and finding.status in (Status.ESTIMATED, Status.INSUFFICIENT):
                 finding = finding.model_copy(update={"status": Status.INVALID, "reason": reason})
             found.append(finding)
@@ -330,9 +330,9 @@ def _floors(measured: Sequence[Measured]) -> tuple[list[Finding], dict[str, str]
     for m in measured:
         if m.pack.spec.measure == "sentence_floor":
             finding = _sentence_floor(m)
-            floored.add(m.pack.spec.language)
+            floored.add(m.pack.language)
             if finding.status is not Status.ESTIMATED:
-                broken[m.pack.spec.language] = f"the model is below its floor: {finding.reason}"
+                broken[m.pack.language] = f"the model is below its floor: {finding.reason}"
         elif m.rows is not None and (m.rows["measure"] == "target_mass").any():
             finding = _mass_floor(m)
             if finding.status is not Status.ESTIMATED:
@@ -341,9 +341,9 @@ def _floors(measured: Sequence[Measured]) -> tuple[list[Finding], dict[str, str]
             continue
         found.append(finding)
     for m in measured:
-        if m.rows is not None and m.pack.spec.language not in floored:
+        if m.rows is not None and m.pack.language not in floored:
             broken.setdefault(
-                m.pack.spec.language, f"no floor is shipped for the language {m.pack.spec.language!r}"
+                m.pack.language, f"there is no pack floor-{m.pack.language} to tell a broken model by"
             )
     return found, broken
 

@@ -26,7 +26,10 @@ def report(name: str, model: str | None) -> Iterator[str]:
     yield f"{pack.name} version {pack.spec.version}: no mistakes found"
     yield from _contents(pack)
     for control in pack.spec.controls:
-        yield from _matched(pack, packs.load(packs.find(control)))
+        if (place := pack.beside(control)) is not None:
+            yield from _matched(pack, packs.load(place))
+    if not pack.sentences and pack.beside(f"floor-{pack.language}") is None:
+        yield f"note: put a pack floor-{pack.language} beside it; without a floor every finding is INVALID"
     yield from _design(pack)
     if model is not None:
         yield from _under(pack, model)

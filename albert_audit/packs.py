@@ -134,6 +134,19 @@ class Pack:
     fillers: tuple[Filler, ...] = ()
     pairs: tuple[Pair, ...] = ()
     sentences: tuple[tuple[str, str], ...] = ()
+    folder: Path | None = None
+
+    @property
+    def language(self) -> str:
+        """The language without its script: ``zh`` for ``zh-Hans``."""
+        return self.spec.language.partition("-")[0]
+
+    def beside(self, name: str) -> Path | None:
+        """Return the folder of another pack: next to this one, or shipped; None when there is none."""
+        near = self.folder.parent / name if self.folder is not None else None
+        if near is not None and (near / "pack.yaml").is_file():
+            return near
+        return resources.probes() / name if name in shipped() else None
 
     @property
     def name(self) -> str:
@@ -212,7 +225,7 @@ def load(folder: Path) -> Pack:
                 tables[kind] = _table(spec.files[kind], kind, text, mistakes)
     if not (folder / "README.md").is_file():
         mistakes.append("README.md: missing; it says why each list is what it is and what it cannot show")
-    pack = _build(spec, digest.hexdigest(), tables, mistakes) if spec is not None else None
+    pack = _build(spec, digest.hexdigest(), tables, folder, mistakes) if spec is not None else None
     if mistakes or pack is None:
         raise PackError(
             f"the pack {folder.resolve().name} has {len(mistakes)} mistake{'s' * (len(mistakes) != 1)}:\n"
@@ -350,7 +363,11 @@ def _table(name: str, kind: str, text: str, mistakes: list[str]) -> list[dict[st
 
 
 def _build(
-    spec: PackSpec, sha256: str, tables: Mapping[str, list[dict[str, str]]], mistakes: list[str]
+    spec: PackSpec,
+    sha256: str,
+    tables: Mapping[str, list[dict[str, str]]],
+    folder: Path,
+    mistakes: list[str],
 ) -> Pack:
     file = spec.files
     templates = []
@@ -391,7 +408,7 @@ def _build(
     given = [f.covariate is not None for f in fillers]
     if any(given) and not all(given):
         mistakes.append(f"{file['fillers']}: covariate: give it for every filler or for none")
-    return Pack(spec, sha256, tuple(templates), tuple(fillers), tuple(pairs), tuple(sentences))
+    return Pack(spec, sha256, tuple(templates), tuple(fillers), tuple(pairs), tuple(sentences), folder)
 
 
 def _check_slots(where: str, text: str, mistakes: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import exp
 from typing import Any
 
 from albert_audit.gate import judge
@@ -115,7 +116,7 @@ def self_check(limit: float, metric: str = "difference") -> SelfCheck:
     )
 
 
-def finding(id: str = "pronoun-occupation-en/template_gap/gender/female-male", **changes: Any) -> Finding:
+def finding(id: str = "pronoun-occupation-en/template_gap/gender/female-vs-male", **changes: Any) -> Finding:
     """One finding; its parts follow from the id, and anything can be changed."""
     pack, measure, axis, contrast = (id.split("/") + ["-"] * 4)[:4]
     base: dict[str, Any] = {
@@ -124,14 +125,14 @@ def finding(id: str = "pronoun-occupation-en/template_gap/gender/female-male", *
         "measure": measure,
         "axis": axis,
         "contrast": contrast,
-        "title": f"{axis.capitalize()}: {contrast.replace('-', ' and ')}",
+        "title": f"{contrast.replace('-', ' ')}: {axis}",
         "estimand": (
             "Mean log-odds of one pronoun over the other in 20 templates crossed with 60 occupations, "
             "less the same odds with the occupation masked."
         ),
         "harm": "Stereotyping",
         "affected": "People described by the pronoun that the model finds less likely at work.",
-        "unit": "log-odds",
+        "unit": "nats",
         "family": axis,
         "gates": True,
         "status": Status.ESTIMATED,
@@ -175,7 +176,7 @@ def findings(*items: Finding, **changes: Any) -> Findings:
 
 
 def _probes() -> list[Finding]:
-    placebo = "placebo-occupation-en/template_gap/gender/female-male"
+    placebo = "placebo-occupation-en/template_gap/gender/female-vs-male"
     pronoun = finding(
         title="Pronouns and occupations: she and he",
         effect=estimate(0.612, 0.061, p=0.0000004, p_holm=0.0000012),
@@ -189,7 +190,14 @@ def _probes() -> list[Finding]:
         difference=estimate(0.569, 0.064, p=0.0000009, p_holm=0.0000027),
         self_check=self_check(0.25),
         n_skipped=14,
-        details={"median_target_mass": 0.0312, "ties": 3, "single_piece_share": 0.883},
+        details={
+            "median_target_mass": 0.0312,
+            "ties": 3,
+            "single_piece_share": 0.883,
+            "factor_effect": exp(0.612),
+            "factor_difference": exp(0.569),
+            "family_speech": 0.594,
+        },
         caveats=(
             "A gap in word odds is no count of people harmed, and occupations come from a US list.",
             "The prior is measured with the occupation masked, not removed.",
@@ -197,12 +205,12 @@ def _probes() -> list[Finding]:
         sources=("Kurita et al. 2019, arXiv:1906.07337", "US Bureau of Labor Statistics 2023"),
     )
     names = finding(
-        "names-sentiment-en/template_gap/ethnicity/a-b",
+        "names-sentiment-en/template_gap/ethnicity/a-vs-b",
         title="First names and pleasant words: two name lists",
         affected="Bearers of names that the lists hold; the lists are short and from one country.",
         effect=estimate(0.21, 0.08),
         control=Control(
-            finding="placebo-names-en/template_gap/ethnicity/a-b",
+            finding="placebo-names-en/template_gap/ethnicity/a-vs-b",
             effect=estimate(0.31, 0.07),
             margin=0.15,
             exceeded=True,
@@ -215,7 +223,7 @@ def _probes() -> list[Finding]:
     return [
         pronoun,
         finding(
-            "pronoun-occupation-en/template_gap/gender/nonbinary-male",
+            "pronoun-occupation-en/template_gap/gender/nonbinary-vs-male",
             title="Pronouns and occupations: they and he",
             affected="People for whom singular they is used.",
             effect=estimate(0.31, 0.11, p=0.009, p_holm=0.018),
@@ -224,7 +232,7 @@ def _probes() -> list[Finding]:
             caveats=("Singular and plural they cannot be told apart in a template.",),
         ),
         finding(
-            "crows-pairs/pair_preference/race-color/more-less",
+            "crows-pairs/pair_preference/race-color/more-vs-less",
             title="CrowS-Pairs, race and colour: stereotyped sentence preferred",
             estimand="Share of 516 sentence pairs whose stereotyped sentence is the likelier one.",
             affected="Black people above all; 87 % of the pairs are about them.",
@@ -238,7 +246,7 @@ def _probes() -> list[Finding]:
             ),
         ),
         finding(
-            "crows-pairs/pair_preference/religion/more-less",
+            "crows-pairs/pair_preference/religion/more-vs-less",
             title="CrowS-Pairs, religion: stereotyped sentence preferred",
             unit="share of pairs",
             status=Status.INSUFFICIENT,
@@ -251,7 +259,7 @@ def _probes() -> list[Finding]:
         ),
         names,
         finding(
-            "pronoun-occupation-zh/template_gap/gender/female-male",
+            "pronoun-occupation-zh/template_gap/gender/female-vs-male",
             title="代词与职业：她与他",
             status=Status.NOT_RUN,
             reason="97 % of the pack's words are unknown to this tokenizer",
@@ -261,7 +269,7 @@ def _probes() -> list[Finding]:
             evidence=(),
         ),
         finding(
-            "crows-pairs/pair_preference/age/more-less",
+            "crows-pairs/pair_preference/age/more-vs-less",
             title="CrowS-Pairs, age: stereotyped sentence preferred",
             unit="share of pairs",
             status=Status.ERROR,
@@ -284,10 +292,36 @@ def _probes() -> list[Finding]:
     ]
 
 
+def unjudged(axes: int = 3) -> list[Finding]:
+    """Findings that no rule judges, as real audits have them by the dozen."""
+    names = ("all", "age", "gender", "disability", "race-color", "religion", "nationality", "socioeconomic")
+    found = []
+    for score, unit, null in (("margin", "nats", 0.0), ("share", "share of pairs", 0.5)):
+        for i in range(axes):
+            axis = names[i] if i < len(names) else f"axis-{i}"
+            mean = estimate(null + 0.03 * (i - 1), 0.05 + 0.01 * i, null=null)
+            found.append(
+                finding(
+                    f"minimal-pairs-en/pair_cps_{score}/{axis}/more-vs-less",
+                    title=f"The stereotyping sentence is the likelier one, {score}: {axis}",
+                    estimand=f"{score} of the stereotyping over the other sentence",
+                    affected=f"people of {axis.replace('-', ' ')}",
+                    unit=unit,
+                    n=64 + i,
+                    effect=mean,
+                    difference=estimate(0.01 * i, 0.06, p_holm=1.0),
+                    details={"ties": float(i), "items": 64.0 + i}
+                    | ({"factor_effect": exp(mean.value)} if score == "margin" else {}),
+                    caveats=("Pairs measure stereotyping only as well as they are built.",),
+                )
+            )
+    return found
+
+
 def _rest() -> list[Finding]:
     return [
         finding(
-            "floor-masked-lm/order/competence/real-shuffled",
+            "floor-masked-lm/order/competence/real-vs-shuffled",
             role="floor",
             unit="share of sentences",
             n=120,
@@ -307,7 +341,7 @@ def _rest() -> list[Finding]:
             estimand="Median probability of the asked words at the masked place.",
         ),
         finding(
-            "placebo-occupation-en/template_gap/gender/female-male",
+            "placebo-occupation-en/template_gap/gender/female-vs-male",
             role="control",
             title="Made-up occupations: she and he",
             effect=estimate(0.043, 0.024, p=0.081, p_holm=None),
@@ -325,7 +359,7 @@ NOT_TESTED = (
 
 def full_findings(**changes: Any) -> Findings:
     """Every status, a floor, a control, a self-check."""
-    return findings(*_probes(), *_rest(), **({"not_tested": NOT_TESTED} | changes))
+    return findings(*_probes(), *unjudged(), *_rest(), **({"not_tested": NOT_TESTED} | changes))
 
 
 def full_policy(**changes: Any) -> Policy:
@@ -365,6 +399,7 @@ def manifest(of: Findings | None = None, **changes: Any) -> Manifest:
         "packs": (
             pack("pronoun-occupation-en", "Pronouns and occupations", source="written for this project"),
             pack("crows-pairs", "CrowS-Pairs", licence="CC-BY-SA-4.0", source="Nangia et al. 2020"),
+            pack("minimal-pairs-en", "Minimal pairs about several kinds of identity"),
             pack("names-sentiment-en", "First names and pleasant words"),
             pack("pronoun-occupation-zh", "代词与职业", language="zh"),
             pack("career-family-en", "Career and family", may_gate=False),
@@ -431,7 +466,7 @@ def passing_bundle() -> Bundle:
 def hostile_bundle(text: str) -> Bundle:
     """`text` in every string that a model, a pack, a data set, a policy or a run can choose."""
     items = []
-    for item in (*_probes(), *_rest()):
+    for item in (*_probes(), *unjudged(), *_rest()):
         control = item.control
         items.append(
             item.model_copy(
@@ -456,7 +491,7 @@ def hostile_bundle(text: str) -> Bundle:
                 }
             )
         )
-    items.append(finding(text, status=Status.ERROR, reason=text, effect=None))
+    items.append(finding("hostile/text/of/others", title=text, status=Status.ERROR, reason=text, effect=None))
     who = model(
         name=text, revision=text, tokenizer=text, labels=(text,), caveats=(text,), attention=text, dtype=text
     )
@@ -467,7 +502,7 @@ def hostile_bundle(text: str) -> Bundle:
             "rules": tuple(r.model_copy(update={"rationale": text, "maps": (text,)}) for r in rules.rules)
         }
     )
-    rules = rules.model_copy(update={"rules": (*rules.rules, rule(text, "career-*", rationale=text))})
+    rules = rules.model_copy(update={"rules": (*rules.rules, rule("hostile", "career-*", rationale=text))})
     changed = manifest(
         documents,
         packs=(pack(text, text, licence=text, language=text, source=text, sha256=text),),

@@ -108,7 +108,7 @@ def write_unigram(folder: Path, backend: Tokenizer | None = None, **config: Any)
     """Write ``tokenizer.json`` and ``tokenizer_config.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     (backend or unigram_backend()).save(str(folder / "tokenizer.json"))
-    return edit(folder / "tokenizer_config.json", tokenizer_class="AlbertTokenizer", **config).parent
+    return edit(folder / "tokenizer_config.json", **{"tokenizer_class": "AlbertTokenizer", **config}).parent
 
 
 def word_pieces() -> list[str]:

@@ -10,14 +10,14 @@ from albert_audit.render.text import significant
 from albert_audit.types import Estimate, SelfCheck
 
 _KINDS = (("wide", "simultaneous_0.95"), ("usual", "0.95"), ("inner", "0.90"))
-_FARTHEST = 4.0  # multiples of the limit that the forest chart shows before it clips
+_FARTHEST = 8.0  # multiples of the limit that the forest chart shows before it clips
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One estimate to draw, in the units of the axis."""
+    """One estimate to draw, in the units of the axis; its label may take several lines."""
 
-    label: str
+    label: tuple[str, ...]
     tone: str
     value: float
     spans: tuple[tuple[str, float, float], ...]
@@ -36,10 +36,9 @@ class Bar:
 class Row:
     """One line as drawn."""
 
-    label: str
+    label: tuple[tuple[str, str], ...]
     tone: str
     y: str
-    label_y: str
     dot: str
     bars: tuple[Bar, ...]
     cut_left: bool
@@ -61,7 +60,7 @@ class Plot:
     rows: tuple[Row, ...]
 
 
-def line(label: str, tone: str, estimate: Estimate, *, unit: float | None = None) -> Line:
+def line(label: Sequence[str], tone: str, estimate: Estimate, *, unit: float | None = None) -> Line:
     """Return `estimate` as a line, as the distance from its null in multiples of `unit` if given."""
 
     def place(value: float) -> float:
@@ -69,7 +68,7 @@ def line(label: str, tone: str, estimate: Estimate, *, unit: float | None = None
 
     known = ((kind, estimate.intervals.get(key)) for kind, key in _KINDS)  # type: ignore[call-overload]
     spans = tuple((kind, place(i.low), place(i.high)) for kind, i in known if i is not None)
-    return Line(label, tone, place(estimate.value), spans)
+    return Line(tuple(label), tone, place(estimate.value), spans)
 
 
 def plot(
@@ -99,8 +98,7 @@ def plot(
     ends += [null] + ([null - limit, null + limit] if limit else [])
     low, high = min(ends), max(ends)
     if multiples:
-        reach = min(max(1.5, abs(low), abs(high)), _FARTHEST)
-        low, high = -reach, reach
+        low, high = max(min(low, -1.25), -_FARTHEST), min(max(high, 1.25), _FARTHEST)
     pad = 0.06 * ((high - low) or 1.0)
     low, high = low - pad, high + pad
     left, right = gutter + 6.0, width - 6.0
@@ -113,11 +111,12 @@ def plot(
     for i, item in enumerate(lines):
         top = i * step
         y = top + (step - 9 if stacked else step / 2)
-        label_y = top + 13 if stacked else y + 4
+        first = top + 13 if stacked else y + 4 - 8 * (len(item.label) - 1)
+        label = tuple((text, f"{first + 16 * k:.1f}") for k, text in enumerate(item.label))
         bars = tuple(Bar(kind, x(a), x(b)) for kind, a, b in item.spans)
         rows.append(
             Row(
-                item.label, item.tone, f"{y:.1f}", f"{label_y:.1f}", x(item.value), bars,
+                label, item.tone, f"{y:.1f}", x(item.value), bars,
                 any(a < low for _, a, _ in item.spans), any(b > high for _, _, b in item.spans),
             )
         )  # fmt: skip

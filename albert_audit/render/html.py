@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from albert_audit import resources
-from albert_audit.render import text
+from albert_audit.render import pieces, text, words
 from albert_audit.render.view import LABELS, card_view
 from albert_audit.types import EvidenceError, Findings, Manifest, Policy, RunInfo, Verdict
 
@@ -32,6 +32,7 @@ def card(manifest: Manifest, findings: Findings, verdict: Verdict, policy: Polic
     if "</" in style or "\r" in style:
         raise EvidenceError("style.css holds '</' or a carriage return and cannot be put into a page")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    marks = (resources.reports() / "templates" / "marks.svg").read_text(encoding="utf-8")
     page = _environment().get_template("card.html.jinja")
     return page.render(
         card=card_view(manifest, findings, verdict, policy, run),
@@ -42,8 +43,10 @@ def card(manifest: Manifest, findings: Findings, verdict: Verdict, policy: Polic
         run=run,
         model=text.Source("manifest.json", manifest),
         labels=LABELS,
+        nats=words.NATS,
         csp=_POLICY.format(digest),
         style=Markup(style),  # noqa: S704  # our own file, not data; "</" is refused above
+        marks=Markup(marks),  # noqa: S704  # our own file, not data
     )
 
 
@@ -58,5 +61,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters.update(visible=text.visible, short=text.short, day=text.day)
+    environment.filters.update(day=text.day)
+    environment.globals.update(
+        data=pieces.data, code=pieces.code, part=pieces.part, say=pieces.say, mark=pieces.mark,
+        state=pieces.state, th=pieces.th, td=pieces.td, detail=words.detail, clause=words.clause,
+    )  # fmt: skip
     return environment

@@ -51,14 +51,28 @@ def _seen(text: str) -> Iterable[str]:
         yield f"⟨U+{ord(char):04X}⟩" if hidden else char
 
 
-def short(text: str, cap: int) -> str:
-    """Return `text` made visible and cut at a word, for places where the whole stands elsewhere."""
-    shown = visible(text, 10 * cap)
-    if len(shown) <= cap:
-        return shown
-    cut = shown[: cap - 1]
-    word = cut.rsplit(" ", 1)[0]
-    return (word if len(word) > cap // 2 else cut).rstrip(" ,;:.") + "…"
+def lines(text: str, width: int, most: int) -> tuple[str, ...]:
+    """Break `text` at spaces into at most `most` lines of `width` columns; Han characters take two.
+
+    >>> lines("one two three four", 9, 2)
+    ('one two', 'three…')
+    """
+    left, out = visible(text, 4 * width * most), []
+    while left and len(out) < most:
+        used = space = 0
+        for end, char in enumerate(left):
+            used += 2 if unicodedata.east_asian_width(char) in "WF" else 1
+            space = end if char == " " else space
+            if used > width:
+                break
+        else:
+            return (*out, left)
+        cut = max(space or end, 1)
+        out.append(left[:cut].rstrip(" "))
+        left = left[cut:].lstrip(" ")
+    if left:
+        out[-1] = out[-1].rstrip(" ,;:.") + "…"
+    return tuple(out)
 
 
 def day(timestamp: str) -> str:
@@ -108,6 +122,15 @@ def probability(value: float) -> str:
 def percent(value: float) -> str:
     """Format a share as a percentage with one decimal."""
     return f"{100 * value:.1f}\u00a0%"
+
+
+def factor(value: float) -> str:
+    """Format a factor: whole from 10 on, two decimals from 1 on, two significant digits below.
+
+    >>> factor(32.797), factor(1.0755), factor(0.0304)
+    ('33', '1.08', '0.03')
+    """
+    return number(value, 0 if value >= 10 else 2) if 1 <= value < 1e6 else significant(value, 2)
 
 
 def decimals_for(errors: Iterable[float]) -> int:
@@ -196,10 +219,10 @@ class Source:
         return here
 
     def figure(self, *path: str | int, form: str = "estimate") -> Part:
-        """Return the number at `path`, in one of seven forms.
+        """Return the number at `path`, in one of eight forms.
 
         ``estimate`` (the decimals of this source), ``exact`` (limits), ``short`` (supporting
-        figures), ``p``, ``percent``, ``tenth`` and ``count``.
+        figures), ``factor``, ``p``, ``percent``, ``tenth`` and ``count``.
         """
         value = self.get(*path)
         if value is None:
@@ -210,6 +233,8 @@ class Source:
             printed = probability(value)
         elif form == "percent":
             printed = percent(value)
+        elif form == "factor":
+            printed = factor(value)
         elif form == "tenth":
             printed = number(value, 1)
         elif form == "count":

@@ -6,21 +6,22 @@ no statistic.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from albert_audit.render import charts
-from albert_audit.render.text import (
-    Part,
-    Sentence,
-    Source,
-    decimals_for,
-    short,
-    theirs,
-    visible,
+from albert_audit.render import charts, groups
+from albert_audit.render.text import Part, Sentence, Source, decimals_for, lines, theirs, visible
+from albert_audit.render.words import (
+    MISSING,
+    Judged,
+    because,
+    design,
+    grounds,
+    not_shown,
+    spelled,
+    sure,
+    told,
 )
-from albert_audit.render.words import MISSING, Judged, because, design, not_shown, spelled, told
 from albert_audit.types import (
     Estimate,
     EvidenceError,
@@ -48,8 +49,9 @@ LABELS = {
 }
 _WEIGHT = {"fail": 0, "invalid": 1, "error": 1, "not_run": 1, "inconclusive": 2, "insufficient": 2}
 _UNUSABLE = (*MISSING, "insufficient")
-_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{2,199}")
 _BOX = 6  # lines of the "Not tested" box on the first screen
+_FOREST = 2  # judged findings from which a chart of all of them says more than each alone
+_GROUNDS = 3  # checks that the verdict box names
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,10 @@ class Shown:
         return LABELS[self.tone]
 
     @property
-    def key(self) -> tuple[int, float, str]:
-        """Heaviest first."""
-        return (_WEIGHT.get(self.tone, 3), -max((j.ratio for j in self.judged), default=0.0), self.anchor)
+    def key(self) -> tuple[int, bool, float, str]:
+        """Heaviest first; among equals a floor, which explains the others."""
+        ratio = max((j.ratio for j in self.judged), default=0.0)
+        return (_WEIGHT.get(self.tone, 3), self.finding.role != "floor", -ratio, self.anchor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +103,23 @@ class Card:
     word: str
     tone: str
     sentence: str
+    grounds: tuple[Judged, ...]
+    more_grounds: int
+    sure: Sentence
+    nats: str
     counts: tuple[tuple[str, str, Part], ...]
     open: tuple[Open, ...]
     open_first: tuple[Open, ...]
-    top: tuple[Shown, ...]
+    open_part: bool
+    top: tuple[tuple[Shown, int], ...]
     judged: tuple[Judged, ...]
-    unusable: tuple[Shown, ...]
-    estimated: tuple[Shown, ...]
+    forest: tuple[charts.Plot, charts.Plot] | None
+    in_full: tuple[Shown, ...]
+    unusable: tuple[Shown | groups.Alike, ...]
+    unusable_count: int
+    tables: tuple[groups.Table, ...]
     floors: tuple[Shown, ...]
     controls: tuple[Shown, ...]
-    forest: tuple[charts.Plot, charts.Plot] | None
-    forest_rows: tuple[Judged, ...]
-    everything: tuple[Shown, ...]
 
 
 def card_view(manifest: Manifest, findings: Findings, verdict: Verdict, policy: Policy, run: RunInfo) -> Card:
@@ -119,32 +127,26 @@ def card_view(manifest: Manifest, findings: Findings, verdict: Verdict, policy: 
     _belong_together(manifest, findings, verdict, policy)
     del run  # the template prints its day; nothing is decided by it
     rules = {r.id: r for r in policy.rules}
-    anchors = {f.id: _anchor(f.id, i) for i, f in enumerate(findings.findings)}
-    sources = {f.id: Source(anchors[f.id], f, _digits(f)) for f in findings.findings}
+    sources = {f.id: Source(f.id, f, _digits(f)) for f in findings.findings}
     titles = {f.id: visible(f.title, 160) for f in findings.findings}
     judged = tuple(
         Judged(
             r, rules[r.rule],
             Source("verdict.json", verdict, sources[r.finding].digits if r.finding else 3, ("results", i)),
             sources[r.finding] if r.finding else None,
-            anchors[r.finding] if r.finding else "", titles[r.finding] if r.finding else "",
+            r.finding or "decision", titles[r.finding] if r.finding else f"Rule {r.rule}: no finding",
         )
         for i, r in enumerate(verdict.results)
     )  # fmt: skip
-    shown = [
-        _show(
-            f,
-            sources[f.id],
-            tuple(j for j in judged if j.result.finding == f.id),
-            anchors,
-            findings.model.head,
-        )
-        for f in findings.findings
-    ]
+    of = {f.id: tuple(j for j in judged if j.result.finding == f.id) for f in findings.findings}
+    shown = [_show(f, sources, of[f.id], findings.model.head) for f in findings.findings]
     probes = sorted((s for s in shown if s.finding.role == "probe"), key=lambda s: s.key)
-    floors = tuple(s for s in shown if s.finding.role == "floor")
-    weighty = sorted((s for s in shown if s.finding.role != "control"), key=lambda s: s.key)
+    unusable = [s for s in probes if s.tone in _UNUSABLE or s.finding.status is not Status.ESTIMATED]
+    heavy = groups.alike(sorted((s for s in shown if s.judged or s.tone in _UNUSABLE), key=lambda s: s.key))
+    top = [(s.shown[0], len(s.shown) - 1) if isinstance(s, groups.Alike) else (s, 0) for s in heavy[:3]]
     missing = _open(shown, judged, findings)
+    first = _first(missing)
+    why, how = grounds(judged), sure(judged)
     inside = tuple(
         j for j in judged if j.tone not in MISSING and j.source and j.source.get(j.result.metric, "intervals")
     )
@@ -154,20 +156,25 @@ def card_view(manifest: Manifest, findings: Findings, verdict: Verdict, policy: 
         word=spelled(word),
         tone={"PASS_WITH_WAIVERS": "pass"}.get(word, word.lower()),
         sentence=because(verdict),
+        grounds=why[:_GROUNDS],
+        more_grounds=max(len(why) - _GROUNDS, 0),
+        sure=how,
+        nats=_nats(how, top),
         counts=_counts(verdict),
         open=missing,
-        open_first=_first(missing),
-        top=tuple(weighty[:3]),
+        open_first=first,
+        open_part=len(first) < len(missing) or any(o.why for o in missing),
+        top=tuple(top),
         judged=judged,
-        unusable=tuple(s for s in probes if s.tone in _UNUSABLE or s.finding.status != Status.ESTIMATED),
-        estimated=tuple(
-            s for s in probes if s.finding.status == Status.ESTIMATED and s.tone not in _UNUSABLE
-        ),
-        floors=floors,
-        controls=tuple(s for s in shown if s.finding.role == "control"),
         forest=_forest(inside),
-        forest_rows=inside,
-        everything=tuple(shown),
+        in_full=tuple(s for s in probes if s not in unusable and not groups.brief(s)),
+        unusable=groups.alike(unusable),
+        unusable_count=len(unusable),
+        tables=groups.tables(
+            [s for s in shown if s.finding.role == "probe"], {p.name: p.title or p.name for p in manifest.packs}
+        ),
+        floors=tuple(s for s in shown if s.finding.role == "floor"),
+        controls=tuple(s for s in shown if s.finding.role == "control"),
     )
 
 
@@ -189,11 +196,6 @@ def _belong_together(manifest: Manifest, findings: Findings, verdict: Verdict, p
             )
 
 
-def _anchor(finding_id: str, index: int) -> str:
-    """Return the id itself where it is a slug, since links and ``data-ref`` carry it."""
-    return finding_id if _SLUG.fullmatch(finding_id) else f"finding:{index}"
-
-
 def _estimates(finding: Finding) -> list[tuple[str, tuple[str, ...], Estimate]]:
     known: list[tuple[str, tuple[str, ...], Estimate | None]] = [
         ("Effect", ("effect",), finding.effect),
@@ -210,33 +212,31 @@ def _digits(finding: Finding) -> int:
 # --- one finding ----------------------------------------------------------------------------
 
 
-def _show(
-    finding: Finding, source: Source, judged: tuple[Judged, ...], anchors: Mapping[str, str], head: Head
-) -> Shown:
-    tone = _tone(finding, judged)
+def _show(finding: Finding, sources: Mapping[str, Source], judged: tuple[Judged, ...], head: Head) -> Shown:
+    tone, source = _tone(finding, judged), sources[finding.id]
     lead = min(judged, key=lambda j: (_WEIGHT.get(j.tone, 3), -j.ratio)) if judged else None
     metric = lead.result.metric if lead else "effect"
     limit = lead.result.limit if lead else None
     estimates = _estimates(finding)
     plot = strip = None
     main = getattr(finding, metric)
-    if main is not None and main.intervals:
+    if main is not None and main.intervals and (judged or finding.status is not Status.ESTIMATED):
         same = [(n, e) for n, _, e in estimates if e.null == main.null]
-        lines = [
+        drawn = [
             charts.line(
-                n.replace("Effect minus control", "Difference"), "control" if n == "Control" else tone, e
+                (n.replace("Effect minus control", "Difference"),), "control" if n == "Control" else tone, e
             )
             for n, e in same
         ]
-        plot = charts.plot(lines, null=main.null, limit=limit, width=360, gutter=74)
-        strip = charts.plot([charts.line("", tone, main)], null=main.null, limit=limit, width=320, step=22)
+        plot = charts.plot(drawn, null=main.null, limit=limit, width=360, gutter=74)
+        strip = charts.plot([charts.line((), tone, main)], null=main.null, limit=limit, width=320, step=22)
     return Shown(
         finding=finding, source=source, anchor=source.key, tone=tone, judged=judged,
         told=told(finding, source, lead, tone), not_shown=not_shown(finding, head),
         estimates=tuple((n, source.at(*p)) for n, p, _ in estimates), plot=plot, strip=strip,
         curve=charts.curve(finding.self_check) if finding.self_check and finding.self_check.curve else None,
         design=design(source, metric),
-        control=anchors.get(finding.control.finding, "") if finding.control else "",
+        control=finding.control.finding if finding.control and finding.control.finding in sources else "",
     )  # fmt: skip
 
 
@@ -257,6 +257,13 @@ def _tone(finding: Finding, judged: Sequence[Judged]) -> str:
 # --- the whole ------------------------------------------------------------------------------
 
 
+def _nats(how: Sentence, top: Sequence[tuple[Shown, int]]) -> str:
+    """Say where the card first speaks of nats, so that it can explain them there."""
+    if any(p.text.startswith("nats") for p in how):
+        return "verdict"
+    return "top" if any(p.text.startswith("nats") for s, _ in top for p in s.told) else ""
+
+
 def _counts(verdict: Verdict) -> tuple[tuple[str, str, Part], ...]:
     order = [s for s in LABELS if s in {k.value for k in verdict.counts}]
     source = Source("verdict.json", verdict)
@@ -264,13 +271,13 @@ def _counts(verdict: Verdict) -> tuple[tuple[str, str, Part], ...]:
 
 
 def _open(shown: Sequence[Shown], judged: Sequence[Judged], findings: Findings) -> tuple[Open, ...]:
-    items = [
-        Open(s.tone, s.label, theirs(s.finding.title, 160), theirs(s.finding.reason, 300), s.anchor)
-        for s in sorted(shown, key=lambda s: s.key)
-        if s.tone in MISSING
-    ]
+    items = []
+    for found in groups.alike(sorted((s for s in shown if s.tone in MISSING), key=lambda s: s.key)):
+        s, several = (found.shown[0], len(found.shown)) if isinstance(found, groups.Alike) else (found, 0)
+        what = Part(f"{several} findings") if several else theirs(s.finding.title, 160)
+        items.append(Open(s.tone, s.label, what, theirs(s.finding.reason, 300), s.anchor))
     items += [
-        Open("not_run", "Not run", theirs(f"Rule {j.rule.id}", 160), theirs(j.result.reason, 300), "decision")
+        Open("not_run", "Not run", Part(f"Rule {j.rule.id}"), theirs(j.result.reason, 300), "decision")
         for j in judged
         if j.result.finding is None
     ]
@@ -290,17 +297,17 @@ def _first(items: tuple[Open, ...]) -> tuple[Open, ...]:
 
 
 def _forest(judged: Sequence[Judged]) -> tuple[charts.Plot, charts.Plot] | None:
-    def lines(cap: int) -> list[charts.Line]:
-        drawn = []
+    def drawn(width: int, most: int) -> list[charts.Line]:
+        found = []
         for j in judged:
             estimate = j.source.get(j.result.metric) if j.source else None
-            label = short(j.title, cap) + (" (diff.)" if j.result.metric == "difference" else "")
+            label = j.title + (" (difference)" if j.result.metric == "difference" else "")
             if estimate is not None:
-                drawn.append(charts.line(label, j.tone, estimate, unit=j.result.limit))
-        return drawn
+                found.append(charts.line(lines(label, width, most), j.tone, estimate, unit=j.result.limit))
+        return found
 
-    if not judged:
+    if len(judged) < _FOREST:
         return None
-    wide = charts.plot(lines(52), null=0.0, limit=1.0, width=1000, gutter=380, step=30, multiples=True)
-    narrow = charts.plot(lines(36), null=0.0, limit=1.0, width=340, step=46, stacked=True, multiples=True)
+    wide = charts.plot(drawn(58, 2), null=0.0, limit=1.0, width=1000, gutter=410, step=42, multiples=True)
+    narrow = charts.plot(drawn(44, 3), null=0.0, limit=1.0, width=340, step=78, stacked=True, multiples=True)
     return wide, narrow

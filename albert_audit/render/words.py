@@ -6,12 +6,19 @@ policy decreed for lack of evidence is not called beyond the limit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from albert_audit.render.text import Sentence, Source, say, theirs
+from albert_audit.render.text import Part, Sentence, Source, say, theirs
 from albert_audit.types import Finding, Head, Rule, RuleResult, State, Status, Verdict, VerdictWord
 
+NATS = "A nat is a step of the natural logarithm: 0.7 nats double the odds."
 MISSING = ("invalid", "error", "not_run")
+_FILLER = ("naming the filler", "a filler whose real-world share is 0", "one whose share is 1")
+_FILLERS = {
+    "pronoun-occupation-": ("naming an occupation", "an occupation without women", "one with only women")
+}
+"""What a template's filler does, and what the ends of a slope are, by how a shipped pack's name begins."""
 INTRINSIC = (Head.MASKED_LM, Head.PRETRAINING, Head.ENCODER)
 
 
@@ -32,14 +39,6 @@ class Judged:
         return self.result.state.value
 
     @property
-    def beyond(self) -> bool:
-        """Whether the judged interval lies wholly beyond the limit."""
-        r = self.result
-        return r.interval_fail is not None and (
-            r.interval_fail.low > r.null + r.limit or r.interval_fail.high < r.null - r.limit
-        )
-
-    @property
     def ratio(self) -> float:
         """Distance from the null in multiples of the limit; 0 when there is no value."""
         return (
@@ -47,6 +46,12 @@ class Judged:
             if self.result.value is None
             else abs(self.result.value - self.result.null) / self.result.limit
         )
+
+    @property
+    def reach(self) -> float:
+        """The farther end of the 90 % interval, in multiples of the limit; 0 when there is none."""
+        inner, r = self.result.interval_pass, self.result
+        return max(abs(inner.low - r.null), abs(inner.high - r.null)) / r.limit if inner else 0.0
 
 
 # --- a finding ------------------------------------------------------------------------------
@@ -70,13 +75,14 @@ def told(finding: Finding, source: Source, lead: Judged | None, tone: str) -> Se
         return say(
             "There is no ", "effect" if metric == "effect" else "difference from a control", " to judge."
         )
-    unit = theirs(finding.unit, 60)
-    what = "The effect" if metric == "effect" else "Beyond its matched control, the effect"
-    null: Sentence = ()
-    if estimate.null:
-        what = "The value" if metric == "effect" else "Beyond its matched control, the value"
-        null = say(", where ", source.figure(metric, "null", form="exact"), " means no effect")
-    size = say(what, " is ", source.figure(metric, "value"), " ", unit)
+    unit = _unit(finding.unit)
+    null = say(", where ", source.figure(metric, "null", form="exact"), " means no effect") if estimate.null else ()
+    means, value = meaning(finding, source, metric), source.figure(metric, "value")
+    if means:
+        size = say(means, ": ", value, unit)
+    else:
+        what = "The effect" if metric == "effect" else "Beyond the matched control, the effect"
+        size = say(what.replace("effect", "value") if estimate.null else what, " is ", value, unit)
     usual = source.interval(metric, "intervals", "0.95")
     around = say(size, " (95\u00a0% interval ", usual, ")", null) if estimate.intervals else say(size, null)
     if lead is None:
@@ -85,20 +91,50 @@ def told(finding: Finding, source: Source, lead: Judged | None, tone: str) -> Se
     if tone == "pass":
         beyond = "" if metric == "effect" else " beyond the matched control"
         return say(
-            "No effect larger than ", limit, " ", unit, beyond, " was found among ",
-            source.figure("n", form="count"), " items: the 90\u00a0% interval runs from ",
-            source.interval(metric, "intervals", "0.90"), null, ".",
+            "No effect larger than ", limit, unit, beyond, " was found among ", source.figure("n", form="count"),
+            " items: the 90\u00a0% interval runs from ", source.interval(metric, "intervals", "0.90"), null, ".",
+            *([" ", means, "."] if means else []),
         )  # fmt: skip
-    if tone == "fail" and lead.beyond:
+    if tone == "fail" and not lead.result.counted_as_fail:
         return say(around, ". That lies beyond the limit of ", limit, ".")
     if tone == "not_run":
         return say(around, ". The rule could not be applied: ", theirs(lead.result.reason, 200), ".")
     if finding.n < lead.rule.min_n:
-        ask = say("too few items for the policy")
+        ask = say("These are too few items for the policy")
     else:
-        ask = say("too uncertain to say whether it lies beyond the limit of ", limit)
+        ask = say("Whether that lies beyond the limit of ", limit, " is uncertain")
     tail = "; the policy counts this as a fail." if tone == "fail" else "."
-    return say(around, ": ", ask, tail)
+    return say(around, ". ", ask, tail)
+
+
+def _unit(unit: str) -> Sentence:
+    """Return a unit as it follows a number: ``0.5 nats``, but ``0.5 (share of pairs)``."""
+    return say("\u00a0", theirs(unit, 60)) if unit.startswith("nats") else say(" (", theirs(unit, 60), ")")
+
+
+def meaning(finding: Finding, source: Source, metric: str) -> Sentence:
+    """Say what an estimate in nats means as a factor, or nothing where the finding holds no factor."""
+    key = f"factor_{metric}"
+    if key not in finding.details:
+        return ()
+    times = source.figure("details", key, form="factor")
+    first, versus, second = (theirs(t, 40) for t in finding.contrast.partition("-vs-"))
+    odds = say("the odds of ", first, " over ", second)
+    if finding.measure.startswith("template_gap") and versus.text:
+        naming, start, end = next((v for k, v in _FILLERS.items() if finding.pack.startswith(k)), _FILLER)
+        if finding.measure.endswith("_slope"):
+            said = say(f"from {start} to {end}, ", odds, " multiply by ", times)
+        else:
+            said = say(f"{naming} multiplies ", odds, " by ", times, " on average")
+    elif finding.measure.startswith("pair_"):
+        each = "a token of the stereotyping" if "per token" in finding.unit else "the stereotyping"
+        said = say(f"{each} sentence is typically ", times, " times as likely as the other")
+    else:
+        said = say("as a factor this is ", times)
+    if metric == "difference":
+        return say("Beyond the matched control, ", said)
+    first_word, *rest = said
+    return (Part(first_word.text[0].upper() + first_word.text[1:]), *rest)
 
 
 def not_shown(finding: Finding, head: Head) -> Sentence:
@@ -123,6 +159,47 @@ def design(source: Source, metric: str) -> Sentence | None:
     )  # fmt: skip
 
 
+# --- names ----------------------------------------------------------------------------------
+
+_DETAILS = {
+    "factor_effect": "Effect as a factor",
+    "factor_difference": "Difference as a factor",
+    "items": "Items in the estimate",
+    "sd": "Standard deviation of the items",
+    "ties": "Ties",
+    "median_target_mass": "Median probability of the compared words",
+    "median": "Median",
+    "median_margin": "Median margin",
+    "lower_bound": "Lower bound",
+    "wins": "Won",
+    "floor": "Floor",
+}
+_FRAMEWORKS = {"eu_ai_act": "EU AI Act", "nist_ai_rmf": "NIST AI RMF"}
+
+
+def detail(key: str) -> Part:
+    """Return the name of a supporting figure."""
+    if key in _DETAILS:
+        return Part(_DETAILS[key])
+    family = key.removeprefix("family_")
+    return theirs(f"Templates of the family “{family}”" if family != key else key.replace("_", " "), 80)
+
+
+def clause(text: str) -> Part:
+    """Return a clause that a rule maps to as people write it.
+
+    >>> clause("eu_ai_act:10.2.f").text, clause("nist_ai_rmf:MEASURE-2.11").text
+    ('EU AI Act, Article 10(2)(f)', 'NIST AI RMF, MEASURE-2.11')
+    """
+    framework, _, place = text.partition(":")
+    if framework not in _FRAMEWORKS or not place:
+        return theirs(text, 80)
+    if framework == "eu_ai_act" and place[0].isdigit():
+        article, *rest = place.split(".")
+        place = f"Article {article}" + "".join(f"({r})" for r in rest)
+    return theirs(f"{_FRAMEWORKS[framework]}, {place}", 80)
+
+
 # --- the verdict ----------------------------------------------------------------------------
 
 
@@ -135,6 +212,58 @@ def _count(n: int, thing: str = "check") -> str:
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
+def grounds(judged: Sequence[Judged]) -> tuple[Judged, ...]:
+    """Return what keeps the verdict from a plain pass, heaviest first."""
+    order = {State.FAIL: 0, State.INCONCLUSIVE: 2}
+
+    def weight(j: Judged) -> tuple[int, float]:
+        return order.get(j.result.state, 1 if j.result.required else 3), -j.ratio
+
+    return tuple(sorted((j for j in judged if j.result.state is not State.PASS), key=weight))
+
+
+def sure(judged: Sequence[Judged]) -> Sentence:
+    """Say how sure the verdict is: limit and interval of the check that decided it."""
+    worst = next(iter(grounds(judged)), None)
+    if worst is None:
+        nearest = max(judged, key=lambda j: j.reach, default=None)
+        if nearest is None or nearest.source is None:
+            return ()
+        of = say("Nearest to its limit: ", theirs(nearest.title, 200), ". Its 90\u00a0% interval, ") if len(judged) > 1 else say("Its 90\u00a0% interval, ")
+        return say(of, _ends(nearest, "0.90"), ", lies inside the limit of ", _limit(nearest), ".")
+    result, source = worst.result, worst.source
+    if worst.tone in MISSING:
+        return say("How large an effect is there, nobody knows: no usable number exists.")
+    if source is None or source.get("status") is Status.INSUFFICIENT or result.interval_fail is None:
+        return say("Too little evidence for an interval, so nothing is known about its size.")
+    ends = _ends(worst, "simultaneous_0.95")
+    if source.get("n") < worst.rule.min_n:
+        return say(
+            source.figure("n", form="count"), f" items; the policy asks for {worst.rule.min_n:,}. The simultaneous "
+            "95\u00a0% interval is ", ends, ", the limit ", _limit(worst), ".",
+        )  # fmt: skip
+    if worst.tone == "fail" and not result.counted_as_fail:
+        lies = "Even the simultaneous 95\u00a0% interval, " if len(judged) > 1 else "The simultaneous 95\u00a0% interval, "
+        return say(lies, ends, ", lies wholly beyond the limit of ", _limit(worst), ".")
+    tail = " The policy counts such doubt as a fail." if result.counted_as_fail else ""
+    return say(
+        "The simultaneous 95\u00a0% interval, ", ends, ", lies neither inside the limit of ", _limit(worst),
+        " nor wholly beyond it.", tail,
+    )  # fmt: skip
+
+
+def _ends(judged: Judged, level: str) -> Sentence:
+    source = judged.source
+    return source.interval(judged.result.metric, "intervals", level) if source else ()
+
+
+def _limit(judged: Judged) -> Sentence:
+    unit = judged.source.get("unit") if judged.source else ""
+    null = judged.ruling.figure("null", form="exact")
+    around = say(" around ", null) if judged.result.null else ()
+    return say("±", judged.ruling.figure("limit", form="exact"), around, _unit(unit))
+
+
 def because(verdict: Verdict) -> str:
     """Say why, in our words alone: nothing that a model, pack or policy named can stand here."""
     total = len(verdict.results)
@@ -142,17 +271,10 @@ def because(verdict: Verdict) -> str:
     unsettled = sum(r.state is State.INCONCLUSIVE for r in verdict.results)
     required = sum(r.state.value in MISSING and r.required for r in verdict.results)
     optional = sum(r.state.value in MISSING and not r.required for r in verdict.results)
-    left = []
-    if required:
-        left.append(f"{required} required without valid evidence")
-    if unsettled:
-        left.append(f"{unsettled} not settled")
-    if optional:
-        left.append(f"{optional} optional not tested")
-    rest = f" Also {', '.join(left)}." if left else ""
+    rest = f" Also {optional} optional not tested." if optional else ""
     match verdict.verdict:
         case VerdictWord.FAIL:
-            return f"{failed} of {_count(total)} failed.{rest}"
+            return f"{failed} of {_count(total)} failed."
         case VerdictWord.INCOMPLETE if required:
             verbs = ("is", "has") if required == 1 else ("are", "have")
             return (

@@ -43,6 +43,7 @@ from tests.builders import (
     policy,
     rule,
     run_info,
+    unjudged,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "card.html"
@@ -95,8 +96,8 @@ def documents(of: Bundle) -> dict[str, Any]:
         "manifest.json": of_manifest.model_dump(mode="json", by_alias=True),
         "verdict.json": of_verdict.model_dump(mode="json", by_alias=True),
     }
-    for i, item in enumerate(of_findings.model_dump(mode="json", by_alias=True)["findings"]):
-        found[item["id"]] = found[f"finding:{i}"] = item
+    for item in of_findings.model_dump(mode="json", by_alias=True)["findings"]:
+        found[item["id"]] = item
     return found
 
 
@@ -230,14 +231,34 @@ def test_the_policy_of_the_page_allows_its_style_and_nothing_else(sample: str) -
 
 @EVERY
 def test_the_card_stays_small(sample: str) -> None:
-    assert len(card(*SAMPLES[sample]()).encode()) < 500_000
+    assert len(card(*SAMPLES[sample]()).encode()) < 350_000
 
 
 def test_twenty_findings_told_in_full_stay_small() -> None:
     one = full_findings().findings[0]
-    ids = [f"pronoun-occupation-en/template-gap/gender/contrast-{i}" for i in range(20)]
+    ids = [f"pronoun-occupation-en/template_gap/gender/contrast-{i}" for i in range(20)]
     many = findings(*(one.model_copy(update={"id": i}) for i in ids))
     assert len(card(*bundle(many, policy(rule(metric="difference")))).encode()) < 500_000
+
+
+@pytest.mark.parametrize(("axes", "most"), [(24, 350_000), (62, 500_000)])
+def test_what_no_rule_judges_stays_small(axes: int, most: int) -> None:
+    of = bundle(findings(*full_findings().findings[:8], *unjudged(axes)), full_policy())
+    assert len(of[1].findings) >= 8 + 2 * axes
+    assert len(card(*of).encode()) < most
+
+
+def test_one_cause_of_many_failures_is_told_once() -> None:
+    lost = [
+        f.model_copy(update={"status": Status.INVALID, "reason": "the model is below its floor"})
+        for f in unjudged(60)
+    ]
+    drawn = card(*bundle(findings(finding(), *lost), policy(rule(check="pronoun*"))))
+    page = Page(drawn)
+    assert "120 findings, for the same reason" in page.text
+    assert page.text.count("the model is below its floor") <= 4
+    assert len(drawn.encode()) < 200_000
+    assert {f.id for f in lost} <= {a.get("id") for _, a in page.tags}
 
 
 def test_hostile_text_stays_text() -> None:
@@ -249,14 +270,27 @@ def test_hostile_text_stays_text() -> None:
     assert "⟨U+001B⟩" in Page(card(*hostile_bundle(HOSTILE[4]))).text
 
 
+def verdict_box(of: Bundle) -> str:
+    (found,) = re.findall(r'<section class="box verdict.*?</section>', card(*of), re.S)
+    return str(found)
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_model_text_stands_in_the_verdict_box(text: str) -> None:
-    def box(of: Bundle) -> str:
-        (found,) = re.findall(r'<section class="box verdict.*?</section>', card(*of), re.S)
-        return str(found)
+    def of(name: str) -> Bundle:
+        who = model(name=name, tokenizer=name, labels=(name,), caveats=(name,), revision=name)
+        changed = full_findings(model=who, not_tested=(name,))
+        crash = [f.model_copy(update={"reason": name}) if f.reason else f for f in changed.findings]
+        return bundle(changed.model_copy(update={"findings": tuple(crash)}))
 
-    assert box(hostile_bundle(text)) == box(hostile_bundle("harmless"))
-    assert "<bdi" not in box(hostile_bundle(text))
+    assert verdict_box(of(text)) == verdict_box(of("harmless"))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_titles_in_the_verdict_box_stay_titles(text: str) -> None:
+    box = Page(verdict_box(hostile_bundle(text)))
+    assert [t for t, _ in box.tags] == [t for t, _ in Page(verdict_box(hostile_bundle("harmless"))).tags]
+    assert len(box.text) < 1500
 
 
 # --- every number ---------------------------------------------------------------------------
@@ -307,6 +341,31 @@ def test_every_number_of_an_estimated_finding_is_on_the_card() -> None:
     assert {f"{item.id}#{w}" for w in wanted} <= refs
 
 
+def test_a_finding_that_no_rule_judges_is_a_row() -> None:
+    of = bundle()
+    drawn = card(*of)
+    refs = {r for r, _ in Page(drawn).refs}
+    levels = ("0.95", "simultaneous_0.95")
+    wanted = ["effect.value", "effect.p_holm", "difference.value", "n", "details.ties"]
+    wanted += [f"effect.intervals.{k}.{e}" for k in levels for e in ("low", "high")]
+    wanted += [f"difference.intervals.0.95.{e}" for e in ("low", "high")]
+    rows = re.findall(r'<tr role="row" id="(minimal-pairs-en/[^"]+)">', drawn)
+    assert rows == [f.id for f in of[1].findings if f.pack == "minimal-pairs-en"]
+    assert {f"{i}#{w}" for i in rows for w in wanted} <= refs
+    pack = re.findall(r'<section class="pack">.*?</section>', drawn, re.S)[1]
+    for once in ("Pairs measure stereotyping only", "margin of the stereotyping over the other", "people of age"):
+        assert pack.count(once) == 1
+    assert "axis as in the row" in pack
+
+
+def test_a_judged_finding_keeps_its_place_among_its_fellows() -> None:
+    items = findings(*unjudged(3))
+    drawn = card(*bundle(items, policy(rule(check="minimal-pairs-en/*_margin/gender/*"))))
+    judged = next(f.id for f in items.findings if "_margin/gender" in f.id)
+    assert drawn.count(f'id="{judged}"') == 1
+    assert f'gender <small><a href="#{judged}">judged</a></small>' in drawn.replace("<bdi>", "").replace("</bdi>", "")
+
+
 @pytest.mark.parametrize("value", [0.0, -0.0004, 0.05, 1.0, -12.345, 1234.5678, 1e-9, 98765432.1])
 @pytest.mark.parametrize("se", [0.0, 1e-9, 0.0123, 0.5, 40.0])
 def test_numbers_of_any_size_agree(value: float, se: float) -> None:
@@ -350,7 +409,7 @@ def test_what_was_not_tested_stands_on_the_first_screen() -> None:
     of = bundle()
     drawn = card(*of)
     (box,) = re.findall(r'<section class="box untested.*?</section>', drawn, re.S)
-    assert "Not tested" in box and "names" in box and "All 8 open points" in box
+    assert "Not tested" in box and "First names" in box and "All 8 open points" in box
     left = re.findall(r'<section id="left-open".*?</section>', drawn, re.S)[0]
     for text in (
         *of[1].not_tested,
@@ -374,8 +433,8 @@ def test_the_heaviest_findings_come_first() -> None:
 def test_unusable_findings_stand_before_estimated_ones() -> None:
     tones = re.findall(r'<article class="finding is-(\w+)( blank)?"', card(*bundle()))
     unusable = ["invalid", "error", "not_run", "insufficient"]
-    assert [t for t, _ in tones] == [*unusable, "fail", "inconclusive", "pass", "informs_only"]
-    assert [bool(b) for _, b in tones] == [True] * 4 + [False] * 4
+    assert [t for t, _ in tones] == [*unusable, "fail", "inconclusive", "pass"]
+    assert [bool(b) for _, b in tones] == [True] * 4 + [False] * 3
 
 
 def test_post_hoc_and_interrupted_audits_say_so() -> None:
@@ -388,21 +447,126 @@ def test_post_hoc_and_interrupted_audits_say_so() -> None:
 def test_a_fail_by_uncertainty_is_not_called_beyond_the_limit() -> None:
     of = bundle(findings(finding(effect=estimate(0.2, 0.1))), policy(rule(on_inconclusive="fail")))
     text = Page(card(*of)).text
-    assert (
-        "too uncertain to say whether it lies beyond the limit of 0.25; the policy counts this as a fail"
-        in text
-    )
+    assert "Whether that lies beyond the limit of 0.25 is uncertain; the policy counts this as a fail." in text
+    assert "The policy counts such doubt as a fail." in text
     assert "That lies beyond the limit" not in text
 
 
 def test_a_pass_claims_no_more_than_its_limit() -> None:
     text = " ".join(Page(card(*passing_bundle())).text.replace("\u00a0", " ").split())
-    assert "No effect larger than 0.25 log-odds was found among 1,200 items: the 90 % interval" in text
+    assert "No effect larger than 0.25 nats was found among 1,200 items: the 90 % interval" in text
 
 
-def test_a_finding_without_a_rule_is_told_as_such() -> None:
+def test_findings_without_a_rule_are_told_as_such() -> None:
     text = Page(card(*bundle(findings(finding("a/b/c/d"), finding()), policy(rule(check="pronoun*"))))).text
-    assert "No rule of the policy judges it." in text
+    assert "No rule of the policy sets a limit on these." in text
+
+
+@pytest.mark.parametrize(
+    ("id", "unit", "metric", "said"),
+    [
+        (
+            "pronoun-occupation-en/template_gap_slope/gender/female-vs-male",
+            "nats per unit of share",
+            "effect",
+            "From an occupation without women to one with only women, the odds of female over male multiply by 33: "
+            "3.490 nats per unit of share",
+        ),
+        (
+            "mine/template_gap_slope/gender/female-vs-male",
+            "nats per unit of share",
+            "effect",
+            "From a filler whose real-world share is 0 to one whose share is 1, the odds of female over male",
+        ),
+        (
+            "pronoun-occupation-en/template_gap/gender/female-vs-male",
+            "nats",
+            "difference",
+            "Beyond the matched control, naming an occupation multiplies the odds of female over male by 1.65 on average: "
+            "0.500 nats",
+        ),
+        (
+            "mine/pair_cps_margin/age/more-vs-less",
+            "nats",
+            "effect",
+            "The stereotyping sentence is typically 33 times as likely as the other: 3.490 nats",
+        ),
+        (
+            "mine/pair_unmasked_margin/age/more-vs-less",
+            "nats per token",
+            "effect",
+            "A token of the stereotyping sentence is typically 33 times",
+        ),
+        ("mine/other/age/a-b", "nats", "effect", "As a factor this is 33: 3.490 nats"),
+    ],
+)
+def test_nats_are_also_told_as_a_factor(id: str, unit: str, metric: str, said: str) -> None:
+    item = finding(
+        id,
+        unit=unit,
+        effect=estimate(3.49, 0.087),
+        difference=estimate(0.5, 0.087),
+        details={"factor_effect": 32.797, "factor_difference": 1.6487},
+    )
+    of = bundle(findings(item), policy(rule(max_abs=0.01, metric=metric)))
+    page = Page(card(*of))
+    assert said in page.text.replace("\u00a0", " ")
+    assert f"{id}#details.factor_{metric}" in {r for r, _ in page.refs}
+    assert "0.7 nats double the odds" in Page(verdict_box(of)).text
+
+
+# --- why, and how sure ----------------------------------------------------------------------
+
+
+def test_the_verdict_box_says_why_and_how_sure() -> None:
+    box = Page(verdict_box(bundle()))
+    text = " ".join(box.text.replace("\u00a0", " ").split())
+    assert "FAIL" in text and "1 of 8 checks failed." in text
+    titles = ("Pronouns and occupations: she and he fail", "two name lists invalid", "stereotyped sentence preferred error")
+    assert all(t in text for t in titles) and "and 4 more" in text
+    assert "Even the simultaneous 95 % interval, 0.394 to 0.744, lies wholly beyond the limit of ±0.25 nats." in text
+    assert {r.partition("#")[2] for r, _ in box.refs} >= {
+        "difference.intervals.simultaneous_0.95.low",
+        "difference.intervals.simultaneous_0.95.high",
+        "results.0.limit",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "rules", "said"),
+    [
+        ({"effect": estimate(0.02, 0.03)}, {}, "Its 90 % interval, −0.031 to 0.071, lies inside the limit of ±0.25 nats."),
+        ({"effect": estimate(0.2, 0.1)}, {}, "lies neither inside the limit of ±0.25 nats nor wholly beyond it."),
+        ({"effect": estimate(0.2, 0.1)}, {"on_inconclusive": "fail"}, "The policy counts such doubt as a fail."),
+        ({"n": 7}, {"min_n": 1000}, "7 items; the policy asks for 1,000."),
+        ({"status": Status.INVALID, "reason": "boom"}, {}, "no usable number exists."),
+        ({"status": Status.ERROR, "effect": None}, {"required": False}, "no usable number exists."),
+        ({"status": Status.INSUFFICIENT, "reason": "few"}, {}, "Too little evidence for an interval"),
+        ({"unit": "share", "effect": estimate(0.9, 0.01, null=0.5)}, {}, "beyond the limit of ±0.25 around 0.5 (share)."),
+    ],
+)
+def test_how_sure(changes: dict[str, Any], rules: dict[str, Any], said: str) -> None:
+    text = Page(verdict_box(bundle(findings(finding(**changes)), policy(rule(**rules))))).text
+    assert said in " ".join(text.replace("\u00a0", " ").split())
+
+
+def test_a_pass_names_the_check_nearest_to_its_limit() -> None:
+    items = [finding("a/b/c/d", title="far", effect=estimate(0, 0.01)), finding("a/b/c/e", title="near", effect=estimate(0.1, 0.03))]
+    text = Page(verdict_box(bundle(findings(*items), policy(rule())))).text
+    assert "Nearest to its limit: near." in text
+
+
+def test_nothing_on_the_first_screen_is_cut() -> None:
+    for name in ("full", "post hoc", "passing"):
+        first = card(*SAMPLES[name]()).split("<nav")[0].split("<main>")[1]
+        assert "…" not in first
+
+
+def test_clauses_and_figures_have_names() -> None:
+    by = policy(rule(maps=("eu_ai_act:10.2.f", "nist_ai_rmf:MEASURE-2.11", "mine:4")))
+    text = Page(card(*bundle(findings(finding(details={"sd": 1.0, "family_a_b": 2.0, "my_own": 3.0})), by))).text
+    for word in ("EU AI Act, Article 10(2)(f); NIST AI RMF, MEASURE-2.11; mine:4", "Standard deviation", "“a_b”", "my own"):
+        assert word in text
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ from albert_audit.render import text
 from albert_audit.render.text import (
     Source,
     day,
+    factor,
+    lines,
     number,
     percent,
     plain,
     say,
-    short,
     significant,
     theirs,
     visible,
@@ -53,15 +54,38 @@ def test_visible(raw: str, seen: str) -> None:
 def test_long_strings_are_cut_and_say_so() -> None:
     assert visible("x" * 10_000, 20) == "x" * 20 + "… [10,000 characters]"
     assert visible(" " * 10_000 + "x", 20).endswith("[10,001 characters]")
-    assert short("one two three four", 10) == "one two…"
-    assert short("onetwothreefour", 10) == "onetwothr…"
-    assert short("short", 10) == "short"
+
+
+def test_lines_break_at_spaces_and_count_han_twice() -> None:
+    assert lines("short", 10, 2) == ("short",)
+    assert lines("one two three four", 9, 3) == ("one two", "three", "four")
+    assert lines("onetwothreefour", 10, 2) == ("onetwothre", "efour")
+    assert lines("代词与职业她与他", 10, 2) == ("代词与职业", "她与他")
+    assert lines("one two three four", 9, 1) == ("one two…",)
+    assert lines("", 9, 1) == ()
+
+
+@settings(deadline=None)
+@given(st.text(), st.integers(2, 40), st.integers(1, 3))
+def test_lines_lose_nothing_but_spaces(raw: str, width: int, most: int) -> None:
+    broken = lines(raw, width, most)
+    assert len(broken) <= most
+    joined, whole = "".join(broken).replace(" ", ""), visible(raw, 4 * width * most).replace(" ", "")
+    assert joined == whole or (joined.endswith("…") and len(joined) <= len(whole) + 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(32.797, "33"), (1.0755, "1.08"), (0.9558, "0.96"), (0.0304, "0.03"), (1.0, "1.00"), (5e21, "5.0e21"), (0.0, "0")],
+)
+def test_factors(value: float, shown: str) -> None:
+    assert factor(value) == shown
 
 
 @settings(deadline=None)
 @given(st.text(), st.integers(1, 80))
 def test_nothing_hidden_survives(raw: str, cap: int) -> None:
-    for shown in (visible(raw, cap), short(raw, cap)):
+    for shown in (visible(raw, cap), *lines(raw, cap + 1, 2)):
         assert not {unicodedata.category(c) for c in shown} & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
