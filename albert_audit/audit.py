@@ -9,7 +9,7 @@ import platform
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -102,6 +102,17 @@ class Plan:
             "packs": {p.name: p.sha256 for p in (*self.packs, *self.unable)},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def workers(self) -> int:
+        """Processes to score with; 1 means this one."""
+        if self.handle.device.type != "cpu":
+            return 1
+        if self.config.workers != "auto":
+            return self.config.workers
+        from albert_audit.model.pool import WORTH, cores
+
+        return cores() if sum(c.flops for c in self.costs) >= WORTH else 1
 
     @property
     def out(self) -> Path:
@@ -341,13 +352,19 @@ def _open(planned: Plan, *, force: bool, started: datetime) -> tuple[Manifest, R
 
 def _score(planned: Plan, watcher: Watcher) -> tuple[list[Measured], CachedScorer]:
     from albert_audit.model.cache import CachedScorer, ScoreStore, cache_path
+    from albert_audit.model.pool import PooledScorer, workers
     from albert_audit.model.scorer import TorchScorer
 
-    inner = TorchScorer(planned.handle, budget=planned.config.batch_tokens)
-    store = ScoreStore(cache_path())
-    scorer = CachedScorer(inner, store, device=planned.handle.device.type)
+    handle, budget = planned.handle, planned.config.batch_tokens
     measured = []
-    try:
+    with ExitStack() as stack:
+        store = stack.enter_context(closing(ScoreStore(cache_path())))
+        here = TorchScorer(handle, budget=budget)
+        inner: TorchScorer | PooledScorer = here
+        if planned.workers > 1 and handle.folder is not None:
+            pool = stack.enter_context(workers(handle.folder, planned.workers, budget))
+            inner = PooledScorer(here, pool)
+        scorer = CachedScorer(inner, store, device=handle.device.type)
         for cost in planned.costs:
             with watcher.task(cost.pack.spec.title, cost.tokens) as advance:
                 inner.progress = scorer.progress = advance
@@ -360,9 +377,7 @@ def _score(planned: Plan, watcher: Watcher) -> tuple[list[Measured], CachedScore
                     if os.environ.get("ALBERT_AUDIT_DEBUG"):
                         traceback.print_exc(file=sys.stderr)
                     measured.append(Measured(cost.pack, None, reason, crashed=True))
-    finally:
-        store.close()
-    head = planned.handle.id.head
+    head = handle.id.head
     for pack in planned.unable:
         needs = MEASURES[pack.spec.measure].needs
         measured.append(Measured(pack, None, f"a model with the head {head} cannot answer {needs}"))

@@ -85,6 +85,9 @@ def run(
         list[str] | None, typer.Option(metavar="NAME=PATH", help="A benchmark that is not shipped.")
     ] = None,
     device: Device = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on a CPU; as many as cores for long work.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The seed of all draws.")] = None,
     revision: Annotated[str | None, typer.Option(help="A revision of a hub model.")] = None,
     plan: Annotated[
@@ -106,7 +109,10 @@ def run(
         device=device,
         seed=seed,
         revision=revision,
+        workers=workers,
     )
+    if workers is None and settings.workers == 1:
+        settings = settings.model_copy(update={"workers": "auto"})
     console = _console(stderr=True)
     with console.status("loading the model and planning") if console.is_terminal else _nothing():
         planned = audit.plan(settings)

@@ -28,6 +28,10 @@ class AuditConfig(Document):
         All randomness is drawn from it, by name.
     batch_tokens : int, optional
         Tokens a batch.
+    workers : int or "auto"
+        Processes that score on a CPU, one thread each; 1 scores in this process with torch's
+        threads. ``auto``, the command line's default, starts one a core where the work is long
+        enough. A script that asks for more than 1 needs the ``if __name__ == "__main__"`` guard.
     """
 
     kind: ClassVar[str] = "config"
@@ -41,6 +45,7 @@ class AuditConfig(Document):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
     batch_tokens: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
 
 
 def load_config(path: Path | None, **flags: Any) -> AuditConfig:

@@ -7,7 +7,7 @@ import hmac
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,15 +66,23 @@ class ScoreStore:
         """Return the key of one score."""
         return hmac.digest(self._key, repr(parts).encode(), "sha256")
 
-    def get(self, keys: Sequence[bytes]) -> list[bytes] | None:
-        """Return the values of all keys, or None when any is missing."""
-        found: dict[bytes, bytes] = {}
+    def has(self, keys: Sequence[bytes]) -> bool:
+        """Return whether all keys are there."""
+        return len(self._find("key", keys)) == len(set(keys))
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Return the values of keys that are all there."""
+        found = dict(self._find("key, value", keys))
+        return [found[k] for k in keys]
+
+    def _find(self, columns: str, keys: Sequence[bytes]) -> list[Any]:
+        rows = []
         for start in range(0, len(keys), 500):
             some = keys[start : start + 500]
             marks = ",".join("?" * len(some))
-            rows = self._db.execute(f"SELECT key, value FROM scores WHERE key IN ({marks})", some)  # noqa: S608
-            found.update(rows.fetchall())
-        return [found[k] for k in keys] if all(k in found for k in keys) else None
+            query = f"SELECT {columns} FROM scores WHERE key IN ({marks})"  # noqa: S608 (no value in it)
+            rows += self._db.execute(query, some).fetchall()
+        return rows
 
     def put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Commit a batch whole."""
@@ -87,8 +95,8 @@ class ScoreStore:
         self._db.close()
 
 
-class _Delegating(ScorerBase):
-    """Hands everything but `mask_logprobs` to another scorer."""
+class Delegating(ScorerBase):
+    """Hands everything to another scorer; a subclass takes over what it is for."""
 
     def __init__(self, inner: Scorer) -> None:
         self.inner, self.id, self.can = inner, inner.id, inner.can
@@ -110,6 +118,10 @@ class _Delegating(ScorerBase):
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """See `Scorer`."""
         return self.inner.batches(lengths)
+
+    def mask_batches(self, batches: Sequence[Sequence[MaskQuery]]) -> Iterator[list[Array]]:
+        """See `Scorer`."""
+        return self.inner.mask_batches(batches)
 
     def attention_received(self, texts: Sequence[str]) -> list[Array]:
         """See `Scorer`."""
@@ -140,7 +152,7 @@ class _Delegating(ScorerBase):
         return self.inner.embeddings(texts, pool=pool, layer=layer)
 
 
-class CachedScorer(_Delegating):
+class CachedScorer(Delegating):
     """Remembers log-probabilities on disk, a batch whole or not at all.
 
     A batch is taken from the cache only when all of it is there. So the batches that reach the
@@ -170,39 +182,36 @@ class CachedScorer(_Delegating):
         ).hexdigest()  # fmt: skip
         self.scored = self.cached = 0
 
-    def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
+    def mask_batches(self, batches: Sequence[Sequence[MaskQuery]]) -> Iterator[list[Array]]:
         """See `Scorer`. Rows over the whole vocabulary are not cached."""
-        out: list[Array | None] = [None] * len(queries)
-        for batch in self.inner.batches([len(q.ids) for q in queries]):
-            some = [queries[i] for i in batch]
-            for i, answer in zip(batch, self._batch(some), strict=True):
-                out[i] = answer
-        return [a for a in out if a is not None]
+        keys = [self._keys(batch) for batch in batches]
+        known = [self._store.has(k) if k else False for k in keys]
+        fresh = self.inner.mask_batches([b for b, k in zip(batches, known, strict=True) if not k])
+        for batch, names, stored in zip(batches, keys, known, strict=True):
+            tokens = sum(len(q.ids) for q in batch)
+            if stored:
+                values = self._store.get(names)
+                self.cached += tokens
+                if self.progress is not None:
+                    self.progress(tokens)
+                yield [
+                    np.frombuffer(v, np.float32).reshape(len(q.at), -1)
+                    for v, q in zip(values, batch, strict=True)
+                ]
+            else:
+                answers = next(fresh)
+                if names:
+                    self._store.put(names, [a.tobytes() for a in answers])
+                self.scored += tokens
+                yield answers
 
-    def _batch(self, queries: list[MaskQuery]) -> list[Array]:
-        tokens = sum(len(q.ids) for q in queries)
-        if not all(q.ask for q in queries):
-            self.scored += tokens
-            return self.inner.mask_logprobs(queries)
-        keys = [
-            self._store.key(self._scope, "mask", q.ids, q.type_ids, q.masked, q.at, q.ask) for q in queries
-        ]
-        known = self._store.get(keys)
-        if known is not None:
-            self.cached += tokens
-            if self.progress is not None:
-                self.progress(tokens)
-            return [
-                np.frombuffer(v, np.float32).reshape(len(q.at), -1)
-                for v, q in zip(known, queries, strict=True)
-            ]
-        answers = self.inner.mask_logprobs(queries)
-        self._store.put(keys, [a.tobytes() for a in answers])
-        self.scored += tokens
-        return answers
+    def _keys(self, batch: Sequence[MaskQuery]) -> list[bytes]:
+        if not all(q.ask for q in batch):
+            return []
+        return [self._store.key(self._scope, "mask", q.ids, q.type_ids, q.masked, q.at, q.ask) for q in batch]
 
 
-class CountingScorer(_Delegating):
+class CountingScorer(Delegating):
     """Answers zeros and counts what the answers would have cost.
 
     Attributes

@@ -72,6 +72,8 @@ class ModelHandle:
     device : torch.device
     unknown_rate : dict
         Share of unknown tokens in the shipped reference sentences, by language.
+    folder : Path
+        Where the checkpoint lies on this machine.
     """
 
     model: Any
@@ -80,6 +82,7 @@ class ModelHandle:
     can: frozenset[Ability]
     device: torch.device
     unknown_rate: dict[str, float]
+    folder: Path | None = None
 
     @property
     def threads(self) -> int:
@@ -138,7 +141,7 @@ def load(name: str | Path, *, revision: str | None = None, device: str = "auto")
         attention=model.config._attn_implementation,
         caveats=tuple(caveats),
     )
-    return ModelHandle(model.to(chosen), tokenizer, identity, ABILITIES[head], chosen, unknown)
+    return ModelHandle(model.to(chosen), tokenizer, identity, ABILITIES[head], chosen, unknown, folder)
 
 
 def peek_head(name: str | Path, revision: str | None = None) -> Head:

@@ -7,7 +7,7 @@ sentences: a measure asks for everything in one call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -60,6 +60,9 @@ class Scorer(Protocol):
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Return the indices of each batch for inputs of these lengths."""
 
+    def mask_batches(self, batches: Sequence[Sequence[MaskQuery]]) -> Iterator[list[Array]]:
+        """Yield the answers of each batch, in order; the queries of a batch have one length."""
+
     def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
         """Return for each query an array (len(at), len(ask[0])), or (len(at), vocabulary)."""
 
@@ -100,9 +103,19 @@ class ScorerBase:
         """See `Scorer`."""
         raise NotImplementedError
 
-    def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
+    def mask_batches(self, batches: Sequence[Sequence[MaskQuery]]) -> Iterator[list[Array]]:
         """See `Scorer`."""
         raise NotImplementedError
+
+    def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
+        """See `Scorer`: the batches of all queries, put back into their order."""
+        out: list[Array | None] = [None] * len(queries)
+        plan = self.batches([len(q.ids) for q in queries])
+        answers = self.mask_batches([[queries[i] for i in batch] for batch in plan])
+        for batch, found in zip(plan, answers, strict=True):
+            for i, answer in zip(batch, found, strict=True):
+                out[i] = answer
+        return [a for a in out if a is not None]
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """See `Scorer`: one length a batch, at most `budget` tokens, longest first."""
@@ -186,17 +199,13 @@ class TorchScorer(ScorerBase):
 
     # --- masked-LM primitives ---------------------------------------------------------------
 
-    def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
+    def mask_batches(self, batches: Sequence[Sequence[MaskQuery]]) -> Iterator[list[Array]]:
         """See `Scorer`."""
         self._need(Ability.MASK_LOGPROBS)
-        self._fits(len(q.ids) for q in queries)
-        out: list[Array | None] = [None] * len(queries)
-        for batch in self.batches([len(q.ids) for q in queries]):
-            answers = self._halving(self._mask_batch, [queries[i] for i in batch])
-            for i, answer in zip(batch, answers, strict=True):
-                out[i] = answer
-            self._advance(sum(len(queries[i].ids) for i in batch))
-        return [a for a in out if a is not None]
+        self._fits(len(q.ids) for batch in batches for q in batch)
+        for batch in batches:
+            yield self._halving(self._mask_batch, batch)
+            self._advance(sum(len(q.ids) for q in batch))
 
     def _mask_batch(self, queries: Sequence[MaskQuery]) -> list[Array]:
         torch = self._torch

@@ -150,8 +150,8 @@ def _evidence(found: Sequence[Finding]) -> Sentence:
     differ = sorted({k for s in selectors for k in s} - set(same))
     pairs = [theirs(f"{k}={same[k]}", 120) for k in sorted(same) if k != "file"]
     pairs += [theirs(f"{k} as in the row", 120) for k in differ if k != "file"]
-    listed = [p for pair in pairs for p in (Part(", "), pair)][1:]
-    return say(theirs(same.get("file", "several files"), 80), *([" where ", *listed] if listed else []))
+    listed = say(*(p for pair in pairs for p in (Part(", "), pair)))[1:]
+    return say(theirs(same.get("file", "several files"), 80), " where " if listed else "", listed)
 
 
 def _shared(found: Sequence[Finding], pick: Callable[[Finding], Iterable[str]]) -> list[str]:

@@ -35,7 +35,8 @@ def say(sentence: Sentence) -> Markup:
 
 def mark(tone: str) -> Markup:
     """Return the shape of a state; the word beside it says the same."""
-    return _safe(f'<svg class="mark" viewBox="0 0 16 16" aria-hidden="true"><use href="#m-{escape(tone)}"/></svg>')
+    shape = f'<use href="#m-{escape(tone)}"/>'
+    return _safe(f'<svg class="mark" viewBox="0 0 16 16" aria-hidden="true">{shape}</svg>')
 
 
 def state(tone: str, label: str) -> Markup:
@@ -50,8 +51,10 @@ def th(label: str | Markup, kind: str = "") -> Markup:
 
 def td(label: str, content: Part | Sentence | str, kind: str = "n") -> Markup:
     """Return a cell; `label` is the head of its column, for the narrow layout."""
-    inside = part(content) if isinstance(content, Part) else say(content) if isinstance(content, tuple) else content
-    return _safe(f'<td role="cell"{_class(kind)} data-label="{escape(label)}">{escape(inside)}</td>')
+    sentence = (
+        content if isinstance(content, tuple) else (Part(content) if isinstance(content, str) else content,)
+    )
+    return _safe(f'<td role="cell"{_class(kind)} data-label="{escape(label)}">{say(sentence)}</td>')
 
 
 def _class(kind: str) -> str:

@@ -57,7 +57,7 @@ def lines(text: str, width: int, most: int) -> tuple[str, ...]:
     >>> lines("one two three four", 9, 2)
     ('one two', 'three…')
     """
-    left, out = visible(text, 4 * width * most), []
+    left, out = visible(text, 4 * width * most), list[str]()
     while left and len(out) < most:
         used = space = 0
         for end, char in enumerate(left):

@@ -171,7 +171,8 @@ def card_view(manifest: Manifest, findings: Findings, verdict: Verdict, policy: 
         unusable=groups.alike(unusable),
         unusable_count=len(unusable),
         tables=groups.tables(
-            [s for s in shown if s.finding.role == "probe"], {p.name: p.title or p.name for p in manifest.packs}
+            [s for s in shown if s.finding.role == "probe"],
+            {p.name: p.title or p.name for p in manifest.packs},
         ),
         floors=tuple(s for s in shown if s.finding.role == "floor"),
         controls=tuple(s for s in shown if s.finding.role == "control"),

@@ -76,7 +76,9 @@ def told(finding: Finding, source: Source, lead: Judged | None, tone: str) -> Se
             "There is no ", "effect" if metric == "effect" else "difference from a control", " to judge."
         )
     unit = _unit(finding.unit)
-    null = say(", where ", source.figure(metric, "null", form="exact"), " means no effect") if estimate.null else ()
+    null: Sentence = ()
+    if estimate.null:
+        null = say(", where ", source.figure(metric, "null", form="exact"), " means no effect")
     means, value = meaning(finding, source, metric), source.figure(metric, "value")
     if means:
         size = say(means, ": ", value, unit)
@@ -93,7 +95,7 @@ def told(finding: Finding, source: Source, lead: Judged | None, tone: str) -> Se
         return say(
             "No effect larger than ", limit, unit, beyond, " was found among ", source.figure("n", form="count"),
             " items: the 90\u00a0% interval runs from ", source.interval(metric, "intervals", "0.90"), null, ".",
-            *([" ", means, "."] if means else []),
+            say(" ", means, ".") if means else (),
         )  # fmt: skip
     if tone == "fail" and not lead.result.counted_as_fail:
         return say(around, ". That lies beyond the limit of ", limit, ".")
@@ -229,8 +231,9 @@ def sure(judged: Sequence[Judged]) -> Sentence:
         nearest = max(judged, key=lambda j: j.reach, default=None)
         if nearest is None or nearest.source is None:
             return ()
-        of = say("Nearest to its limit: ", theirs(nearest.title, 200), ". Its 90\u00a0% interval, ") if len(judged) > 1 else say("Its 90\u00a0% interval, ")
-        return say(of, _ends(nearest, "0.90"), ", lies inside the limit of ", _limit(nearest), ".")
+        of = say("Nearest to its limit: ", theirs(nearest.title, 200), ". ") if len(judged) > 1 else ()
+        inside = ", lies inside the limit of "
+        return say(of, "Its 90\u00a0% interval, ", _ends(nearest, "0.90"), inside, _limit(nearest), ".")
     result, source = worst.result, worst.source
     if worst.tone in MISSING:
         return say("How large an effect is there, nobody knows: no usable number exists.")
@@ -243,7 +246,8 @@ def sure(judged: Sequence[Judged]) -> Sentence:
             "95\u00a0% interval is ", ends, ", the limit ", _limit(worst), ".",
         )  # fmt: skip
     if worst.tone == "fail" and not result.counted_as_fail:
-        lies = "Even the simultaneous 95\u00a0% interval, " if len(judged) > 1 else "The simultaneous 95\u00a0% interval, "
+        even = "Even the" if len(judged) > 1 else "The"
+        lies = f"{even} simultaneous 95\u00a0% interval, "
         return say(lies, ends, ", lies wholly beyond the limit of ", _limit(worst), ".")
     tail = " The policy counts such doubt as a fail." if result.counted_as_fail else ""
     return say(

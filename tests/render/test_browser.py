@@ -204,7 +204,7 @@ def test_paper_shows_what_the_screen_folds_away(browser: Any, tmp_path: Path) ->
     seen.page.emulate_media(media="print", color_scheme="dark")
     shown = seen.page.evaluate(
         "[...document.querySelectorAll('details')]"
-        ".every(d => !d.open && d.getBoundingClientRect().height > 60)"
+        ".every(d => !d.open && d.getBoundingClientRect().height > 30)"
     )
     assert shown
     assert seen.page.locator(".sign").is_visible()

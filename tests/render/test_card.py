@@ -353,7 +353,11 @@ def test_a_finding_that_no_rule_judges_is_a_row() -> None:
     assert rows == [f.id for f in of[1].findings if f.pack == "minimal-pairs-en"]
     assert {f"{i}#{w}" for i in rows for w in wanted} <= refs
     pack = re.findall(r'<section class="pack">.*?</section>', drawn, re.S)[1]
-    for once in ("Pairs measure stereotyping only", "margin of the stereotyping over the other", "people of age"):
+    for once in (
+        "Pairs measure stereotyping only",
+        "margin of the stereotyping over the other",
+        "people of age",
+    ):
         assert pack.count(once) == 1
     assert "axis as in the row" in pack
 
@@ -363,7 +367,9 @@ def test_a_judged_finding_keeps_its_place_among_its_fellows() -> None:
     drawn = card(*bundle(items, policy(rule(check="minimal-pairs-en/*_margin/gender/*"))))
     judged = next(f.id for f in items.findings if "_margin/gender" in f.id)
     assert drawn.count(f'id="{judged}"') == 1
-    assert f'gender <small><a href="#{judged}">judged</a></small>' in drawn.replace("<bdi>", "").replace("</bdi>", "")
+    assert f'gender <small><a href="#{judged}">judged</a></small>' in drawn.replace("<bdi>", "").replace(
+        "</bdi>", ""
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0004, 0.05, 1.0, -12.345, 1234.5678, 1e-9, 98765432.1])
@@ -447,7 +453,9 @@ def test_post_hoc_and_interrupted_audits_say_so() -> None:
 def test_a_fail_by_uncertainty_is_not_called_beyond_the_limit() -> None:
     of = bundle(findings(finding(effect=estimate(0.2, 0.1))), policy(rule(on_inconclusive="fail")))
     text = Page(card(*of)).text
-    assert "Whether that lies beyond the limit of 0.25 is uncertain; the policy counts this as a fail." in text
+    assert (
+        "Whether that lies beyond the limit of 0.25 is uncertain; the policy counts this as a fail." in text
+    )
     assert "The policy counts such doubt as a fail." in text
     assert "That lies beyond the limit" not in text
 
@@ -522,9 +530,16 @@ def test_the_verdict_box_says_why_and_how_sure() -> None:
     box = Page(verdict_box(bundle()))
     text = " ".join(box.text.replace("\u00a0", " ").split())
     assert "FAIL" in text and "1 of 8 checks failed." in text
-    titles = ("Pronouns and occupations: she and he fail", "two name lists invalid", "stereotyped sentence preferred error")
+    titles = (
+        "Pronouns and occupations: she and he fail",
+        "two name lists invalid",
+        "stereotyped sentence preferred error",
+    )
     assert all(t in text for t in titles) and "and 4 more" in text
-    assert "Even the simultaneous 95 % interval, 0.394 to 0.744, lies wholly beyond the limit of ±0.25 nats." in text
+    assert (
+        "Even the simultaneous 95 % interval, 0.394 to 0.744, lies wholly beyond the limit of ±0.25 nats."
+        in text
+    )
     assert {r.partition("#")[2] for r, _ in box.refs} >= {
         "difference.intervals.simultaneous_0.95.low",
         "difference.intervals.simultaneous_0.95.high",
@@ -535,14 +550,30 @@ def test_the_verdict_box_says_why_and_how_sure() -> None:
 @pytest.mark.parametrize(
     ("changes", "rules", "said"),
     [
-        ({"effect": estimate(0.02, 0.03)}, {}, "Its 90 % interval, −0.031 to 0.071, lies inside the limit of ±0.25 nats."),
-        ({"effect": estimate(0.2, 0.1)}, {}, "lies neither inside the limit of ±0.25 nats nor wholly beyond it."),
-        ({"effect": estimate(0.2, 0.1)}, {"on_inconclusive": "fail"}, "The policy counts such doubt as a fail."),
+        (
+            {"effect": estimate(0.02, 0.03)},
+            {},
+            "Its 90 % interval, −0.031 to 0.071, lies inside the limit of ±0.25 nats.",
+        ),
+        (
+            {"effect": estimate(0.2, 0.1)},
+            {},
+            "lies neither inside the limit of ±0.25 nats nor wholly beyond it.",
+        ),
+        (
+            {"effect": estimate(0.2, 0.1)},
+            {"on_inconclusive": "fail"},
+            "The policy counts such doubt as a fail.",
+        ),
         ({"n": 7}, {"min_n": 1000}, "7 items; the policy asks for 1,000."),
         ({"status": Status.INVALID, "reason": "boom"}, {}, "no usable number exists."),
         ({"status": Status.ERROR, "effect": None}, {"required": False}, "no usable number exists."),
         ({"status": Status.INSUFFICIENT, "reason": "few"}, {}, "Too little evidence for an interval"),
-        ({"unit": "share", "effect": estimate(0.9, 0.01, null=0.5)}, {}, "beyond the limit of ±0.25 around 0.5 (share)."),
+        (
+            {"unit": "share", "effect": estimate(0.9, 0.01, null=0.5)},
+            {},
+            "beyond the limit of ±0.25 around 0.5 (share).",
+        ),
     ],
 )
 def test_how_sure(changes: dict[str, Any], rules: dict[str, Any], said: str) -> None:
@@ -551,7 +582,10 @@ def test_how_sure(changes: dict[str, Any], rules: dict[str, Any], said: str) -> 
 
 
 def test_a_pass_names_the_check_nearest_to_its_limit() -> None:
-    items = [finding("a/b/c/d", title="far", effect=estimate(0, 0.01)), finding("a/b/c/e", title="near", effect=estimate(0.1, 0.03))]
+    items = [
+        finding("a/b/c/d", title="far", effect=estimate(0, 0.01)),
+        finding("a/b/c/e", title="near", effect=estimate(0.1, 0.03)),
+    ]
     text = Page(verdict_box(bundle(findings(*items), policy(rule())))).text
     assert "Nearest to its limit: near." in text
 
@@ -564,8 +598,15 @@ def test_nothing_on_the_first_screen_is_cut() -> None:
 
 def test_clauses_and_figures_have_names() -> None:
     by = policy(rule(maps=("eu_ai_act:10.2.f", "nist_ai_rmf:MEASURE-2.11", "mine:4")))
-    text = Page(card(*bundle(findings(finding(details={"sd": 1.0, "family_a_b": 2.0, "my_own": 3.0})), by))).text
-    for word in ("EU AI Act, Article 10(2)(f); NIST AI RMF, MEASURE-2.11; mine:4", "Standard deviation", "“a_b”", "my own"):
+    text = Page(
+        card(*bundle(findings(finding(details={"sd": 1.0, "family_a_b": 2.0, "my_own": 3.0})), by))
+    ).text
+    for word in (
+        "EU AI Act, Article 10(2)(f); NIST AI RMF, MEASURE-2.11; mine:4",
+        "Standard deviation",
+        "“a_b”",
+        "my own",
+    ):
         assert word in text
 
 

@@ -76,7 +76,15 @@ def test_lines_lose_nothing_but_spaces(raw: str, width: int, most: int) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(32.797, "33"), (1.0755, "1.08"), (0.9558, "0.96"), (0.0304, "0.03"), (1.0, "1.00"), (5e21, "5.0e21"), (0.0, "0")],
+    [
+        (32.797, "33"),
+        (1.0755, "1.08"),
+        (0.9558, "0.96"),
+        (0.0304, "0.03"),
+        (1.0, "1.00"),
+        (5e21, "5.0e21"),
+        (0.0, "0"),
+    ],
 )
 def test_factors(value: float, shown: str) -> None:
     assert factor(value) == shown
