@@ -204,6 +204,12 @@ def test_inconclusive_can_be_counted_as_a_fail(status: Status) -> None:
     verdict = judged(item, rules=(rule(on_inconclusive="fail"),))
     assert verdict.verdict is VerdictWord.FAIL
     assert "counts this as a fail" in verdict.results[0].reason
+    assert verdict.results[0].counted_as_fail
+    assert (
+        not judged(finding(**MADE[State.FAIL]), rules=(rule(on_inconclusive="fail"),))
+        .results[0]
+        .counted_as_fail
+    )
 
 
 @pytest.mark.parametrize("state", sorted(MISSING))

@@ -172,3 +172,62 @@ def test_the_sample_holds_every_status() -> None:
         "not_run",
         "error",
     }
+
+
+# --- what a finding, a rule and a file must hold --------------------------------------------
+
+
+@pytest.mark.parametrize("left", [("0.90",), ("0.90", "0.95"), ("simultaneous_0.95",)])
+def test_intervals_are_all_three_or_none(left: tuple[str, ...]) -> None:
+    whole = estimate(0, 1).intervals
+    assert set(whole) == {"0.90", "0.95", "simultaneous_0.95"}
+    assert estimate(0, 1, intervals={}).intervals == {}
+    with pytest.raises(ValidationError, match="or none"):
+        estimate(0, 1, intervals={k: whole[k] for k in left})
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "a/b/c",
+        "a/b/c/d/e",
+        "A/b/c/d",
+        "a b/b/c/d",
+        "a/b-c/c/d",
+        "../b/c/d",
+        "a/b/c/<d>",
+        "",
+        "a/b/c/" + "d" * 200,
+    ],
+)
+def test_a_finding_has_a_slug_of_four_parts(bad: str) -> None:
+    with pytest.raises(ValidationError):
+        finding(bad)
+
+
+def test_findings_differ() -> None:
+    with pytest.raises(ValidationError, match="two findings have the id 'a/b/c/d'"):
+        Findings(model=full_findings().model, findings=(finding("a/b/c/d"), finding("a/b/c/d")))
+
+
+@pytest.mark.parametrize("bad", ["", "Gap", "a_b", "a b", "-a", "a--b", "<a>", "a" * 61])
+def test_a_rule_has_a_slug(bad: str) -> None:
+    with pytest.raises(ValidationError):
+        rule(bad)
+
+
+@pytest.mark.parametrize("kind", sorted(DOCUMENTS))
+def test_only_what_people_write_may_lack_its_schema(kind: str) -> None:
+    document = DOCUMENTS[kind]
+    data = {k: v for k, v in document.model_dump(by_alias=True).items() if k != "schema"}
+    if kind == "policy":
+        assert type(document).read(data, where="p.yaml") == document
+        return
+    with pytest.raises(EvidenceError, match=f"has no schema: expected 'albert-audit/{kind}@1'"):
+        type(document).read(data, where="x.json", error=EvidenceError)
+
+
+def test_a_policy_has_one_hash_for_one_content() -> None:
+    assert policy().sha256 == policy().sha256
+    assert policy(version=3).sha256 != policy().sha256
+    assert len(policy().sha256) == 64

@@ -118,7 +118,17 @@ def word_pieces() -> list[str]:
     letters = [*string.ascii_lowercase, *string.digits]
     return list(
         dict.fromkeys(
-            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *han, *marks, *"他她们的是护士医生老师男女", *letters]
+            [
+                "[PAD]",
+                "[UNK]",
+                "[CLS]",
+                "[SEP]",
+                "[MASK]",
+                *han,
+                *marks,
+                *"他她们的是护士医生老师男女",
+                *letters,
+            ]
             + [f"##{c}" for c in letters]
             + [*string.punctuation, "the", "nurse", "##ing"]
         )

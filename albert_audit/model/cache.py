@@ -45,9 +45,11 @@ class ScoreStore:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self.path = path
         try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            path.chmod(0o600)
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
@@ -57,10 +59,14 @@ class ScoreStore:
             )
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('key', ?)", (secrets.token_bytes(32),))
             self._key = bytes(self._db.execute("SELECT value FROM meta WHERE name = 'key'").fetchone()[0])
-        except sqlite3.DatabaseError as exc:
-            raise UsageError(
-                f"the score cache {path} cannot be used: {exc}", "delete the file; scores are computed again"
-            ) from None
+        except (sqlite3.DatabaseError, OSError) as exc:
+            raise self._broken(exc) from None
+
+    def _broken(self, exc: Exception) -> UsageError:
+        return UsageError(
+            f"the score cache {self.path} cannot be used: {exc}",
+            "delete the file (scores are computed again), or name another folder in ALBERT_AUDIT_CACHE",
+        )
 
     def key(self, *parts: object) -> bytes:
         """Return the key of one score."""
@@ -81,14 +87,25 @@ class ScoreStore:
             some = keys[start : start + 500]
             marks = ",".join("?" * len(some))
             query = f"SELECT {columns} FROM scores WHERE key IN ({marks})"  # noqa: S608 (no value in it)
-            rows += self._db.execute(query, some).fetchall()
+            try:
+                rows += self._db.execute(query, some).fetchall()
+            except sqlite3.DatabaseError as exc:
+                raise self._broken(exc) from None
         return rows
 
     def put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Commit a batch whole."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", zip(keys, values, strict=True))
-        self._db.execute("COMMIT")
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "INSERT OR REPLACE INTO scores VALUES (?, ?)", zip(keys, values, strict=True)
+            )
+            self._db.execute("COMMIT")
+        except sqlite3.DatabaseError as exc:
+            raise self._broken(exc) from None
+        finally:
+            if self._db.in_transaction:
+                self._db.rollback()
 
     def close(self) -> None:
         """Close the file."""
@@ -195,7 +212,7 @@ class CachedScorer(Delegating):
                 if self.progress is not None:
                     self.progress(tokens)
                 yield [
-                    np.frombuffer(v, np.float32).reshape(len(q.at), -1)
+                    np.frombuffer(v, np.float32).reshape(len(q.at), -1).copy()
                     for v, q in zip(values, batch, strict=True)
                 ]
             else:
@@ -224,13 +241,15 @@ class CountingScorer(Delegating):
         super().__init__(inner)
         self.inputs = self.tokens = 0
 
-    def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
+    def mask_batches(self, batches: Sequence[Sequence[MaskQuery]]) -> Iterator[list[Array]]:
         """See `Scorer`."""
-        self.inputs += len(queries)
-        self.tokens += sum(len(q.ids) for q in queries)
-        return [
-            np.zeros((len(q.at), len(q.ask[0]) if q.ask else self.id.vocab_size), np.float32) for q in queries
-        ]
+        for batch in batches:
+            self.inputs += len(batch)
+            self.tokens += sum(len(q.ids) for q in batch)
+            yield [
+                np.zeros((len(q.at), len(q.ask[0]) if q.ask else self.id.vocab_size), np.float32)
+                for q in batch
+            ]
 
     @property
     def flops(self) -> int:
@@ -292,19 +311,19 @@ class FakeScorer(ScorerBase):
         words = word_indices(text, offsets, special)
         return Encoded(tuple(ids), (0,) * len(ids), tuple(offsets), words, special)
 
-    def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
+    def mask_batches(self, batches: Sequence[Sequence[MaskQuery]]) -> Iterator[list[Array]]:
         """See `Scorer`."""
-        out = []
-        for q in queries:
-            tokens = tuple("[MASK]" if i in q.masked else self._names[t] for i, t in enumerate(q.ids))
-            asks: Any = q.ask or (tuple(range(len(self._names))),) * len(q.at)
-            out.append(
-                np.array(
-                    [
-                        [self._logprob(tokens, i, self._names[t]) for t in ask]
-                        for i, ask in zip(q.at, asks, strict=True)
-                    ],
-                    np.float32,
-                )
-            )
-        return out
+        for batch in batches:
+            self._fits(len(q.ids) for q in batch)
+            yield [self._answer(q) for q in batch]
+
+    def _answer(self, q: MaskQuery) -> Array:
+        tokens = tuple("[MASK]" if i in q.masked else self._names[t] for i, t in enumerate(q.ids))
+        asks: Any = q.ask or (tuple(range(len(self._names))),) * len(q.at)
+        return np.array(
+            [
+                [self._logprob(tokens, i, self._names[t]) for t in ask]
+                for i, ask in zip(q.at, asks, strict=True)
+            ],
+            np.float32,
+        )

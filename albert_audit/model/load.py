@@ -8,6 +8,7 @@ run somebody's code: pickles, remote code.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import logging
 import math
@@ -21,7 +22,13 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.utils.tqdm import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, BertTokenizer
 
 from albert_audit import resources
@@ -55,7 +62,7 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5", "*.ckpt.*")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.msgpack", "*.h5", "*.ckpt*")
 _UNKNOWN_RATE = 0.10
 
 
@@ -124,7 +131,7 @@ def load(name: str | Path, *, revision: str | None = None, device: str = "auto")
     passes = model.config.num_hidden_layers * model.config.inner_group_num
     labels: dict[int, str] = model.config.id2label if head in _LABELLED else {}
     identity = ModelId(
-        name=folder.resolve().name if Path(name).exists() else str(name),
+        name=folder.resolve().name if Path(name).expanduser().exists() else str(name),
         revision=revision,
         head=head,
         sha256=digest(list(hashes)),
@@ -199,9 +206,9 @@ def _folder(name: str, revision: str | None) -> Path:
             f"there is no folder {name!r}, and the hub has no model of that name: {exc}",
             "check the spelling; for a private model run `hf auth login` first",
         ) from None
-    except OSError as exc:
+    except Exception as exc:  # the hub's client lets some of its transport's errors through, e.g. of a proxy
         raise UsageError(
-            f"downloading {name!r} failed: {exc}", "check the connection and try again"
+            f"downloading {name!r} failed: {type(exc).__name__}: {exc}", "check the connection and try again"
         ) from None
 
 
@@ -220,6 +227,22 @@ def _config(folder: Path) -> dict[str, Any]:
             f"expected model_type 'albert', found {config.get('model_type')!r}",
             "albert-audit audits ALBERT models only",
         )
+    # Each of these makes transformers load something else than the weights that are checked and hashed.
+    if "transformers_weights" in config or (folder / "adapter_config.json").exists():
+        raise ModelRefused(
+            "the checkpoint points to other weights (transformers_weights, or an adapter)",
+            "merge the adapter where there is one, and save everything as one model.safetensors",
+        )
+    if config.get("position_embedding_type") not in (None, "absolute"):
+        raise ModelRefused(
+            f"expected absolute position embeddings, found {config['position_embedding_type']!r}, which transformers 5 "
+            "ignores",
+            "audit a checkpoint trained with absolute position embeddings",
+        )
+    if config.get("num_hidden_layers") == 0:
+        raise ModelRefused(
+            "the model has no layers", "audit a checkpoint with num_hidden_layers of at least 1"
+        )
     return config
 
 
@@ -228,7 +251,7 @@ def _json(path: Path) -> dict[str, Any] | None:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as exc:
+    except (ValueError, RecursionError, OSError) as exc:
         raise ModelRefused(
             f"{path.name} is not JSON: {exc}", "download or save the checkpoint again"
         ) from None
@@ -238,11 +261,19 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _weights(folder: Path) -> list[Path]:
-    index = _json(folder / "model.safetensors.index.json")
+    # Like transformers: one whole file goes before an index, or what is hashed is not what is scored.
+    single = folder / "model.safetensors"
+    index = None if single.is_file() else _json(folder / "model.safetensors.index.json")
+    files = [single]
     if index is not None:
-        files = [folder / n for n in sorted(set(index.get("weight_map", {}).values()))]
-    else:
-        files = [folder / "model.safetensors"]
+        parts = index.get("weight_map")
+        named: list[Any] = list(parts.values()) if isinstance(parts, dict) else [None]
+        if not all(isinstance(n, str) and n == Path(n).name for n in named):
+            raise ModelRefused(
+                "model.safetensors.index.json: expected a weight_map of tensors to files of the same folder",
+                "download or save the checkpoint again",
+            )
+        files = [folder / n for n in sorted(set(named))]
     missing = [p.name for p in files if not p.is_file()]
     if not files or missing:
         pickled = sorted({p.name for pattern in _PICKLES for p in folder.glob(pattern)})
@@ -278,10 +309,11 @@ def _keys(weights: list[Path]) -> dict[str, list[int]]:
 def _head(config: dict[str, Any], weights: list[Path]) -> Head:
     named = config.get("architectures") or []
     if named:
+        named = [str(n) for n in named] if isinstance(named, list) else [str(named)]
         unknown = [n for n in named if n not in _CLASSES]
         if len(named) != 1 or unknown:
             raise ModelRefused(
-                f"expected one architecture among {', '.join(_CLASSES)}, found {', '.join(map(str, named))}",
+                f"expected one architecture among {', '.join(_CLASSES)}, found {', '.join(named)}",
                 "save the checkpoint with one of these classes",
             )
         return _CLASSES[named[0]]
@@ -292,7 +324,8 @@ def _head(config: dict[str, Any], weights: list[Path]) -> Head:
     if "qa_outputs.weight" in keys:
         return Head.QUESTION_ANSWERING
     if "classifier.weight" in keys:
-        if keys["classifier.weight"][0] == 1:
+        # One row is a choice, unless config.json says that there is one label: then it may be a regression.
+        if keys["classifier.weight"][0] == 1 and len(config.get("id2label", "two")) != 1:
             return Head.MULTIPLE_CHOICE
         raise ModelRefused(
             "config.json names no architecture, and a classifier head may be for sequences or for tokens",
@@ -309,6 +342,7 @@ def _quiet() -> Iterator[None]:
     """Silence transformers' load report while loading, and put its settings back."""
     level = transformers.logging.get_verbosity()
     bar = transformers.logging.is_progress_bar_enabled()
+    hub_bar = not are_progress_bars_disabled()
     transformers.logging.set_verbosity(logging.ERROR)
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -319,11 +353,22 @@ def _quiet() -> Iterator[None]:
         transformers.logging.set_verbosity(level)
         if bar:
             transformers.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        # transformers switches the hub's bars with its own.
+        (enable_progress_bars if hub_bar else disable_progress_bars)()
+
+
+_BODY = re.compile(r"(^|\.)(embeddings|encoder)\.")
 
 
 def _model(folder: Path, head: Head) -> Any:
     cls = getattr(transformers, next(n for n, h in _CLASSES.items() if h is head))
     model, info = _from_pretrained(cls, folder)
+    if info["mismatched_keys"]:
+        found = (f"{k} {tuple(a)} for {tuple(b)}" for k, a, b in sorted(info["mismatched_keys"]))
+        raise ModelRefused(
+            f"weights of other shapes than config.json says: {_some(found)}",
+            "config.json and weights belong to different models; download the checkpoint again",
+        )
     missing = set(info["missing_keys"])
     if head is Head.ENCODER and missing and all(k.startswith("pooler.") for k in missing):
         model, info = _from_pretrained(cls, folder, add_pooling_layer=False)
@@ -335,10 +380,12 @@ def _model(folder: Path, head: Head) -> Any:
             "audit the checkpoint under the architecture it was trained with (config.json, architectures), "
             "or fine-tune that head first",
         )
-    if info["mismatched_keys"]:
+    ignored = sorted(k for k in info["unexpected_keys"] if _BODY.search(k) and not k.endswith("_ids"))
+    if ignored:
         raise ModelRefused(
-            f"weights of other shapes than config.json says: {_some(map(str, info['mismatched_keys']))}",
-            "config.json and weights belong to different models; download the checkpoint again",
+            f"the checkpoint has encoder weights that config.json has no place for: {_some(ignored)}",
+            "config.json and weights belong to different models (num_hidden_groups, inner_group_num?); "
+            "download the checkpoint again",
         )
     broken = [n for n, p in model.named_parameters() if not torch.isfinite(p).all()]
     if broken:
@@ -359,6 +406,10 @@ def _from_pretrained(cls: Any, folder: Path, **options: Any) -> tuple[Any, dict[
                 trust_remote_code=False,
                 local_files_only=True,
                 dtype=torch.float32,
+                attn_implementation="sdpa",  # config.json may name one that is fetched and run
+                chunk_size_feed_forward=0,  # computes the same, but only for lengths it divides
+                output_attentions=False,  # config.json may ask for them, which sdpa refuses
+                ignore_mismatched_sizes=True,  # reported, and refused by name
                 **options,
             )
         except Exception as exc:
@@ -388,8 +439,16 @@ def _tokenizer(folder: Path) -> Any:
             f"{folder.name} has no tokenizer (tokenizer.json, spiece.model or vocab.txt)",
             "save the tokenizer it was trained with beside the model: tokenizer.save_pretrained(folder)",
         )
+    if not names & {"tokenizer.json", "vocab.txt"} and not _can_read_sentencepiece():
+        raise ModelRefused(
+            "the tokenizer is a SentencePiece file, which transformers reads with sentencepiece and protobuf",
+            "run `pip install sentencepiece protobuf`, or save the tokenizer as tokenizer.json elsewhere",
+        )
     # Chinese ALBERT checkpoints carry BERT's WordPiece vocabulary, which AlbertTokenizer reads as junk.
     word_piece = "vocab.txt" in names and not names & {"tokenizer.json", "spiece.model"}
+    if "tokenizer.json" in names and "tokenizer_class" not in (_json(folder / "tokenizer_config.json") or {}):
+        model = (_json(folder / "tokenizer.json") or {}).get("model")
+        word_piece = isinstance(model, dict) and model.get("type") == "WordPiece"
     with _quiet():
         try:
             cls = BertTokenizer if word_piece else AutoTokenizer
@@ -407,7 +466,39 @@ def _tokenizer(folder: Path) -> Any:
         )
     backend.no_truncation()
     backend.no_padding()
+    _check_rebuilt(folder, tokenizer)
     return tokenizer
+
+
+def _check_rebuilt(folder: Path, tokenizer: Any) -> None:
+    """Refuse when transformers' class splits text otherwise than the file it was made from.
+
+    `AlbertTokenizer` takes pieces from ``tokenizer.json`` and builds the rest anew: always lower-casing
+    unless told, always with id 1 for the unknown.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return
+    own = Tokenizer.from_file(str(path))
+    own.no_truncation()
+    own.no_padding()
+    texts = [*resources.reference_sentences("en"), *resources.reference_sentences("zh"), "\U0001f600"]
+    both = zip(own.encode_batch(texts), tokenizer._tokenizer.encode_batch(texts), strict=True)
+    if any(a.ids != b.ids for a, b in both):
+        raise ModelRefused(
+            f"{type(tokenizer).__name__} splits plain sentences otherwise than tokenizer.json says",
+            'if the model was trained with tokenizer.json as it is, set "tokenizer_class": "PreTrainedTokenizerFast" '
+            "and the special tokens in tokenizer_config.json; else save the tokenizer again with save_pretrained",
+        )
+
+
+def _can_read_sentencepiece() -> bool:
+    try:
+        for name in ("sentencepiece", "google.protobuf"):
+            importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
 
 
 def _check_tokenizer(tokenizer: Any, config: Any, head: Head) -> list[str]:
@@ -421,6 +512,8 @@ def _check_tokenizer(tokenizer: Any, config: Any, head: Head) -> list[str]:
         wrong = "it has no unknown token"
     elif tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
         wrong = "it has no [CLS] or [SEP] token"
+    elif not _frames(tokenizer):
+        wrong = "it does not put [CLS] before and [SEP] after a text"
     elif Ability.MASK_LOGPROBS in ABILITIES[head] and tokenizer.mask_token_id in (
         None,
         tokenizer.unk_token_id,
@@ -442,6 +535,11 @@ def _check_tokenizer(tokenizer: Any, config: Any, head: Head) -> list[str]:
             f"pad id {pad} in the tokenizer, {config.pad_token_id} in config.json (no score uses padding)"
         )
     return caveats
+
+
+def _frames(tokenizer: Any) -> bool:
+    ids = tokenizer._tokenizer.encode("a").ids
+    return bool(ids[0] == tokenizer.cls_token_id and ids[-1] == tokenizer.sep_token_id)
 
 
 def _unknown_rates(tokenizer: Any) -> dict[str, float]:

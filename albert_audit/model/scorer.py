@@ -7,7 +7,7 @@ sentences: a measure asks for everything in one call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -95,8 +95,10 @@ class Scorer(Protocol):
 
 
 class ScorerBase:
-    """What every scorer shares: token rules on top of `mask_logprobs`, and the batch plan."""
+    """What every scorer shares: token rules on top of `mask_logprobs`, the batch plan, refusals."""
 
+    id: ModelId
+    can: frozenset[Ability]
     budget: int = CPU_BUDGET
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
@@ -137,6 +139,52 @@ class ScorerBase:
             np.concatenate([next(answers)[:, 0] for _ in queries]) if queries else np.empty(0, np.float32)
             for queries in per_text
         ]
+
+    def attention_received(self, *_: Any, **__: Any) -> Any:
+        """See `Scorer`; refused."""
+        raise self._cannot(Ability.ATTENTION)
+
+    def class_logits(self, *_: Any, **__: Any) -> Any:
+        """See `Scorer`; refused."""
+        raise self._cannot(Ability.CLASS_LOGITS)
+
+    def tag_logits(self, *_: Any, **__: Any) -> Any:
+        """See `Scorer`; refused."""
+        raise self._cannot(Ability.TAG_LOGITS)
+
+    def span_logits(self, *_: Any, **__: Any) -> Any:
+        """See `Scorer`; refused."""
+        raise self._cannot(Ability.SPAN_LOGITS)
+
+    def choice_logits(self, *_: Any, **__: Any) -> Any:
+        """See `Scorer`; refused."""
+        raise self._cannot(Ability.CHOICE_LOGITS)
+
+    def order_logits(self, *_: Any, **__: Any) -> Any:
+        """See `Scorer`; refused."""
+        raise self._cannot(Ability.ORDER_LOGITS)
+
+    def embeddings(self, *_: Any, **__: Any) -> Any:
+        """See `Scorer`; refused."""
+        raise self._cannot(Ability.EMBEDDINGS)
+
+    def _cannot(self, ability: Ability) -> UsageError:
+        return UsageError(
+            f"a model with the head {self.id.head} cannot answer {ability}",
+            f"it can answer: {', '.join(sorted(self.can))}",
+        )
+
+    def _need(self, ability: Ability) -> None:
+        if ability not in self.can:
+            raise self._cannot(ability)
+
+    def _fits(self, lengths: Iterable[int]) -> None:
+        longest = max(lengths, default=0)
+        if longest > self.id.max_tokens:
+            raise UsageError(
+                f"an input has {longest} tokens, the model takes {self.id.max_tokens}; nothing is truncated",
+                "leave the text out and count it as skipped",
+            )
 
 
 class TorchScorer(ScorerBase):
@@ -187,14 +235,17 @@ class TorchScorer(ScorerBase):
         out = []
         for i, e in enumerate(backend.encode_batch(inputs)):
             special = tuple(bool(s) for s in e.special_tokens_mask)
+            offsets = list(e.offsets)
             words = [-1] * len(e.ids)
             for sequence, text in ((0, texts[i]), *(((1, pairs[i]),) if pairs is not None else ())):
                 own = [k for k, s in enumerate(e.sequence_ids) if s == sequence]
-                found = word_indices(text, [e.offsets[k] for k in own], [False] * len(own))
+                for k in own:
+                    offsets[k] = _trimmed(text, *offsets[k])
+                found = word_indices(text, [offsets[k] for k in own], [False] * len(own))
                 start = max(words) + 1
                 for k, w in zip(own, found, strict=True):
                     words[k] = start + w
-            out.append(Encoded(tuple(e.ids), tuple(e.type_ids), tuple(e.offsets), tuple(words), special))
+            out.append(Encoded(tuple(e.ids), tuple(e.type_ids), tuple(offsets), tuple(words), special))
         return out
 
     # --- masked-LM primitives ---------------------------------------------------------------
@@ -204,8 +255,9 @@ class TorchScorer(ScorerBase):
         self._need(Ability.MASK_LOGPROBS)
         self._fits(len(q.ids) for batch in batches for q in batch)
         for batch in batches:
-            yield self._halving(self._mask_batch, batch)
+            answers = self._halving(self._mask_batch, batch)
             self._advance(sum(len(q.ids) for q in batch))
+            yield answers
 
     def _mask_batch(self, queries: Sequence[MaskQuery]) -> list[Array]:
         torch = self._torch
@@ -255,7 +307,7 @@ class TorchScorer(ScorerBase):
         # Fused attention returns no weights; nothing warns of it.
         self.handle.model.set_attn_implementation("eager")
         try:
-            found = self._stock(self.encode(texts), lambda o: o.attentions, output_attentions=True)
+            found = self._stock(self.encode(texts), lambda o: o.attentions, bare=True, output_attentions=True)
         finally:
             self.handle.model.set_attn_implementation(before)
         return [np.stack([a[0] for a in layers]).mean(axis=(0, 1, 2)) for layers in found]
@@ -265,7 +317,8 @@ class TorchScorer(ScorerBase):
     def class_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Array:
         """See `Scorer`."""
         self._need(Ability.CLASS_LOGITS)
-        return np.concatenate(self._stock(self.encode(texts, pairs), lambda o: o.logits))
+        found = self._stock(self.encode(texts, pairs), lambda o: o.logits)
+        return _rows(found, self.handle.model.config.num_labels)
 
     def tag_logits(self, texts: Sequence[str]) -> list[Array]:
         """See `Scorer`."""
@@ -286,28 +339,39 @@ class TorchScorer(ScorerBase):
         self._need(Ability.CHOICE_LOGITS)
         flat = [(p, c) for p, options in zip(prompts, choices, strict=True) for c in options]
         encoded = self.encode([p for p, _ in flat], [c for _, c in flat])
-        logits = np.concatenate(self._stock(encoded, lambda o: o.logits[:, 0], choices=True))
-        bounds = np.cumsum([len(options) for options in choices])[:-1]
-        return list(np.split(logits, bounds))
+        logits = iter(self._stock(encoded, lambda o: o.logits[:, 0], choices=True))
+        return [
+            np.concatenate([next(logits) for _ in options]) if options else np.empty(0, np.float32)
+            for options in choices
+        ]
 
     def order_logits(self, firsts: Sequence[str], seconds: Sequence[str]) -> Array:
         """See `Scorer`."""
         self._need(Ability.ORDER_LOGITS)
-        return np.concatenate(self._stock(self.encode(firsts, seconds), lambda o: o.sop_logits))
+        return _rows(self._stock(self.encode(firsts, seconds), lambda o: o.sop_logits), 2)
 
     def embeddings(self, texts: Sequence[str], *, pool: str, layer: int = -1) -> Array:
         """See `Scorer`. `mean` leaves special tokens out; `pooler` ignores `layer`."""
         encoded = self.encode(texts)
         if pool not in ("cls", "mean", "pooler"):
             raise UsageError(f"expected pool among cls, mean, pooler, found {pool!r}")
+        depth, width = self.id.depth, self.handle.model.config.hidden_size
+        if not -depth - 1 <= layer <= depth:
+            raise UsageError(f"expected a layer from {-depth - 1} to {depth}, found {layer}")
+        if pool == "mean" and not all(e.positions for e in encoded):
+            raise UsageError(
+                "a text without tokens has no mean", "leave the text out and count it as skipped"
+            )
         if pool == "pooler":
             if getattr(self.handle.model, "albert", self.handle.model).pooler is None:
                 raise UsageError("this checkpoint has no pooler", "use pool='cls' or pool='mean'")
-            return np.concatenate(self._stock(encoded, lambda o: o.pooler_output, bare=True))
+            return _rows(self._stock(encoded, lambda o: o.pooler_output, bare=True), width)
         found = self._stock(encoded, lambda o: o.hidden_states[layer], bare=True, output_hidden_states=True)
         if pool == "cls":
-            return np.concatenate([h[:, 0] for h in found])
-        return np.stack([h[0, list(e.positions)].mean(axis=0) for h, e in zip(found, encoded, strict=True)])
+            return _rows([h[:, 0] for h in found], width)
+        return _rows(
+            [h[0, list(e.positions)].mean(axis=0)[None] for h, e in zip(found, encoded, strict=True)], width
+        )
 
     def _stock(
         self,
@@ -320,6 +384,9 @@ class TorchScorer(ScorerBase):
     ) -> list[Any]:
         """Run the stock model in batches; one array (1, …) an input, or a tuple of them."""
         self._fits(len(e.ids) for e in encoded)
+        kinds = self.handle.model.config.type_vocab_size
+        if any(t >= kinds for e in encoded for t in e.type_ids):
+            raise UsageError(f"this model has {kinds} segment: it takes no text pairs")
         model = getattr(self.handle.model, "albert", self.handle.model) if bare else self.handle.model
         torch = self._torch
 
@@ -330,6 +397,7 @@ class TorchScorer(ScorerBase):
                     model(
                         input_ids=self._tensor(np.array([e.ids for e in batch])).view(shape),
                         token_type_ids=self._tensor(np.array([e.type_ids for e in batch])).view(shape),
+                        return_dict=True,
                         **options,
                     )
                 )
@@ -367,17 +435,16 @@ class TorchScorer(ScorerBase):
         if self.progress is not None:
             self.progress(tokens)
 
-    def _need(self, ability: Ability) -> None:
-        if ability not in self.can:
-            raise UsageError(
-                f"a model with the head {self.id.head} cannot answer {ability}",
-                f"it can answer: {', '.join(sorted(self.can))}",
-            )
 
-    def _fits(self, lengths: Any) -> None:
-        longest = max(lengths, default=0)
-        if longest > self.id.max_tokens:
-            raise UsageError(
-                f"an input has {longest} tokens, the model takes {self.id.max_tokens}; nothing is truncated",
-                "leave the text out and count it as skipped",
-            )
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """Leave out the blanks that some tokenizers count to the piece after them."""
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def _rows(found: Sequence[Array], width: int) -> Array:
+    """Join arrays (1, width); no arrays are none rows."""
+    return np.concatenate(found) if found else np.empty((0, width), np.float32)

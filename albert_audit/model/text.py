@@ -16,9 +16,11 @@ TokenRule = Literal["pll", "pll_word_l2r", "unmasked"]
 TOKEN_RULES: tuple[TokenRule, ...] = ("pll", "pll_word_l2r", "unmasked")
 
 # One ideograph is a word; a run of letters and digits is one, with an apostrophe inside; every
-# other visible character stands alone.
-_IDEOGRAPH = r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
-_WORD = re.compile(rf"{_IDEOGRAPH}|(?:(?!{_IDEOGRAPH})\w)+(?:['’](?:(?!{_IDEOGRAPH})\w)+)*|\S")
+# other visible character stands alone. Combining accents and invisible joiners go with their letter.
+_IDEOGRAPH = r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+_MARK = r"[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f\u00ad\u200b-\u200d\u2060]"
+_LETTERS = rf"(?:(?!{_IDEOGRAPH})\w{_MARK}*)+"
+_WORD = re.compile(rf"{_IDEOGRAPH}{_MARK}*|{_LETTERS}(?:['’]{_LETTERS})*|\S{_MARK}*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ def token_queries(encoded: Encoded, rule: TokenRule) -> list[MaskQuery]:
     token in one pass (Kaneko and Bollegala 2022).
     """
     at = encoded.positions
+    if not at:
+        return []
     if rule == "unmasked":
         return [MaskQuery(encoded.ids, encoded.type_ids, (), at, tuple((encoded.ids[i],) for i in at))]
     queries = []

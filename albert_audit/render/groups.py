@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from albert_audit.render import charts
-from albert_audit.render.text import Part, Sentence, Source, say, theirs
+from albert_audit.render import cells, charts
+from albert_audit.render.text import Part, Sentence, say, theirs
 from albert_audit.types import Finding, Status
 
 if TYPE_CHECKING:
     from albert_audit.render.view import Shown
 
 _ALIKE = 3  # findings without a result, and with the same reason, that are told together
+_SINGLES = 12  # findings without a result that are told one by one before they are told by pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Row:
     label: Part
     anchor: str
     judged: bool
-    source: Source
+    cells: cells.Pairs
     mark: charts.Row | None
 
 
@@ -58,15 +59,14 @@ class Table:
     affected: tuple[tuple[Part, Part], ...]
     caveats: tuple[Part, ...]
     sources: tuple[Part, ...]
-    differences: bool
-    ties: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """Findings without a usable result, for one and the same reason."""
+    """Findings without a usable result: for one reason, or else of one pack."""
 
     shown: tuple[Shown, ...]
+    one_reason: bool
 
 
 def brief(shown: Shown) -> bool:
@@ -98,15 +98,15 @@ def _table(shown: Sequence[Shown], title: str) -> Table:
     return Table(
         title=theirs(title, 160), name=found[0].pack, count=len(told),
         informs=not any(f.gates for f in told),
-        groups=tuple(_group(members, set(caveats), set(sources)) for members in parts),
+        groups=tuple(_group(members, set(caveats), set(sources), told) for members in parts),
         harms=_distinct(told, lambda f: (f.harm,)), caveats=tuple(theirs(c) for c in caveats),
         affected=tuple(dict.fromkeys((_axis(f.axis), theirs(f.affected, 300)) for f in told if f.affected)),
         sources=tuple(theirs(c, 300) for c in sources),
-        differences=any(f.difference for f in told), ties=any("ties" in f.details for f in told),
     )  # fmt: skip
 
 
-def _group(members: Sequence[Shown], caveats: set[str], sources: set[str]) -> Group:
+def _group(members: Sequence[Shown], caveats: set[str], sources: set[str], told: Sequence[Finding]) -> Group:
+    differences, ties = any(f.difference for f in told), any("ties" in f.details for f in told)
     found = [s.finding for s in members]
     digits = max(s.source.digits for s in members)
     effects = [f.effect for f in found if f.effect]
@@ -117,7 +117,8 @@ def _group(members: Sequence[Shown], caveats: set[str], sources: set[str]) -> Gr
     marks = iter(plot.rows if plot else ())
     rows = tuple(
         Row(
-            _axis(s.finding.axis), s.anchor, not brief(s), replace(s.source, digits=digits),
+            _axis(s.finding.axis), s.anchor, not brief(s),
+            cells.compact(replace(s.source, digits=digits), differences=differences, ties=ties),
             next(marks, None) if s.finding.effect else None,
         )
         for s in members
@@ -164,17 +165,25 @@ def _distinct(found: Sequence[Finding], pick: Callable[[Finding], Iterable[str]]
 
 
 def alike(shown: Sequence[Shown]) -> tuple[Shown | Alike, ...]:
-    """Gather what no rule judges and what lacks a result for the same reason."""
-    groups: dict[tuple[str, str], list[Shown]] = {}
-    for s in shown:
-        if not s.judged and s.finding.reason:
-            groups.setdefault((s.tone, s.finding.reason), []).append(s)
-    together = {k: g for k, g in groups.items() if len(g) >= _ALIKE}
+    """Gather what no rule judges and what lacks a result for one reason; where many are left, by pack."""
+    home: dict[str, Alike] = {}
+
+    def gather(found: Sequence[Shown], key: Callable[[Finding], str], one_reason: bool) -> list[Shown]:
+        groups: dict[tuple[str, str], list[Shown]] = {}
+        for s in found:
+            groups.setdefault((s.tone, key(s.finding)), []).append(s)
+        together = [g for g in groups.values() if len(g) >= _ALIKE]
+        home.update({s.anchor: Alike(tuple(g), one_reason) for g in together for s in g})
+        return [s for g in groups.values() if len(g) < _ALIKE for s in g]
+
+    left = gather([s for s in shown if not s.judged and s.finding.reason], lambda f: f.reason, True)
+    if len(left) > _SINGLES:
+        gather(left, lambda f: f.pack, False)
     out: list[Shown | Alike] = []
     for s in shown:
-        key = (s.tone, s.finding.reason)
-        if s.judged or key not in together:
+        group = home.get(s.anchor)
+        if group is None:
             out.append(s)
-        elif together[key][0] is s:
-            out.append(Alike(tuple(together[key])))
+        elif group.shown[0] is s:
+            out.append(group)
     return tuple(out)

@@ -41,7 +41,6 @@ def card(manifest: Manifest, findings: Findings, verdict: Verdict, policy: Polic
         verdict=verdict,
         policy=policy,
         run=run,
-        model=text.Source("manifest.json", manifest),
         labels=LABELS,
         nats=words.NATS,
         csp=_POLICY.format(digest),
@@ -64,6 +63,7 @@ def _environment() -> Environment:
     environment.filters.update(day=text.day)
     environment.globals.update(
         data=pieces.data, code=pieces.code, part=pieces.part, say=pieces.say, mark=pieces.mark,
-        state=pieces.state, th=pieces.th, td=pieces.td, detail=words.detail, clause=words.clause,
+        state=pieces.state, th=pieces.th, td=pieces.td,
+        heads=pieces.heads, row=pieces.row, facts=pieces.facts, detail=words.detail, clause=words.clause,
     )  # fmt: skip
     return environment

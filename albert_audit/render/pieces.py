@@ -6,6 +6,8 @@ and most of its bytes would go. Every string passes through `escape`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from markupsafe import Markup, escape
 
 from albert_audit.render.text import Part, Sentence, visible
@@ -55,6 +57,26 @@ def td(label: str, content: Part | Sentence | str, kind: str = "n") -> Markup:
         content if isinstance(content, tuple) else (Part(content) if isinstance(content, str) else content,)
     )
     return _safe(f'<td role="cell"{_class(kind)} data-label="{escape(label)}">{say(sentence)}</td>')
+
+
+def heads(cells: Iterable[tuple[str, Sentence]]) -> Markup:
+    """Return the heads of columns of numbers."""
+    return _safe("".join(th(label, "n") for label, _ in cells))
+
+
+def row(cells: Iterable[tuple[str, Sentence]]) -> Markup:
+    """Return cells of numbers."""
+    return _safe("".join(td(label, content) for label, content in cells))
+
+
+def facts(pairs: Iterable[tuple[str | Sentence, Sentence]], *, digests: bool = False) -> Markup:
+    """Return the groups of a description list; `digests` are set in the type of code."""
+    start, end = ("<code>", "</code>") if digests else ("", "")
+
+    def name(label: str | Sentence) -> Markup:
+        return escape(label) if isinstance(label, str) else say(label)
+
+    return _safe("\n".join(f"<div><dt>{name(k)}</dt><dd>{start}{say(v)}{end}</dd></div>" for k, v in pairs))
 
 
 def _class(kind: str) -> str:

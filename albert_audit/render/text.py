@@ -245,6 +245,8 @@ class Source:
 
     def _name(self, path: tuple[str | int, ...]) -> str:
         """Join a path; a key that a pack chose and that is no plain word stands as ``@position``."""
+        if all(isinstance(step, int) or _PLAIN.fullmatch(step) for step in path):
+            return ".".join(map(str, path))
         names, here = [], Source("", self.document)
         for step in path:
             if isinstance(step, str) and not _PLAIN.fullmatch(step):

@@ -6,10 +6,10 @@ no statistic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from albert_audit.render import charts, groups
+from albert_audit.render import cells, charts, groups
 from albert_audit.render.text import Part, Sentence, Source, decimals_for, lines, theirs, visible
 from albert_audit.render.words import (
     MISSING,
@@ -65,12 +65,15 @@ class Shown:
     judged: tuple[Judged, ...]
     told: Sentence
     not_shown: Sentence
-    estimates: tuple[tuple[str, Source], ...]
+    numbers: tuple[tuple[str, cells.Pairs], ...]
+    facts: tuple[tuple[Sentence, Sentence], ...]
+    checks: tuple[Sentence, ...]
+    points: tuple[cells.Pairs, ...]
+    evidence: tuple[Sentence, ...]
     plot: charts.Plot | None
     strip: charts.Plot | None
     curve: charts.Curve | None
     design: Sentence | None
-    control: str
 
     @property
     def label(self) -> str:
@@ -120,6 +123,8 @@ class Card:
     tables: tuple[groups.Table, ...]
     floors: tuple[Shown, ...]
     controls: tuple[Shown, ...]
+    model: cells.Pairs
+    fingerprints: cells.Pairs
 
 
 def card_view(manifest: Manifest, findings: Findings, verdict: Verdict, policy: Policy, run: RunInfo) -> Card:
@@ -139,11 +144,14 @@ def card_view(manifest: Manifest, findings: Findings, verdict: Verdict, policy: 
         for i, r in enumerate(verdict.results)
     )  # fmt: skip
     of = {f.id: tuple(j for j in judged if j.result.finding == f.id) for f in findings.findings}
-    shown = [_show(f, sources, of[f.id], findings.model.head) for f in findings.findings]
+    shown = [_show(f, sources[f.id], of[f.id], findings.model.head) for f in findings.findings]
     probes = sorted((s for s in shown if s.finding.role == "probe"), key=lambda s: s.key)
     unusable = [s for s in probes if s.tone in _UNUSABLE or s.finding.status is not Status.ESTIMATED]
     heavy = groups.alike(sorted((s for s in shown if s.judged or s.tone in _UNUSABLE), key=lambda s: s.key))
-    top = [(s.shown[0], len(s.shown) - 1) if isinstance(s, groups.Alike) else (s, 0) for s in heavy[:3]]
+    top = [
+        (s.shown[0], len(s.shown) - 1 if s.one_reason else 0) if isinstance(s, groups.Alike) else (s, 0)
+        for s in heavy[:3]
+    ]
     missing = _open(shown, judged, findings)
     first = _first(missing)
     why, how = grounds(judged), sure(judged)
@@ -176,6 +184,8 @@ def card_view(manifest: Manifest, findings: Findings, verdict: Verdict, policy: 
         ),
         floors=tuple(s for s in shown if s.finding.role == "floor"),
         controls=tuple(s for s in shown if s.finding.role == "control"),
+        model=cells.model(manifest),
+        fingerprints=cells.fingerprints(manifest, verdict),
     )
 
 
@@ -213,15 +223,16 @@ def _digits(finding: Finding) -> int:
 # --- one finding ----------------------------------------------------------------------------
 
 
-def _show(finding: Finding, sources: Mapping[str, Source], judged: tuple[Judged, ...], head: Head) -> Shown:
-    tone, source = _tone(finding, judged), sources[finding.id]
+def _show(finding: Finding, source: Source, judged: tuple[Judged, ...], head: Head) -> Shown:
+    tone = _tone(finding, judged)
     lead = min(judged, key=lambda j: (_WEIGHT.get(j.tone, 3), -j.ratio)) if judged else None
     metric = lead.result.metric if lead else "effect"
     limit = lead.result.limit if lead else None
     estimates = _estimates(finding)
     plot = strip = None
     main = getattr(finding, metric)
-    if main is not None and main.intervals and (judged or finding.status is not Status.ESTIMATED):
+    full, check = bool(judged) or finding.status is not Status.ESTIMATED, finding.self_check
+    if main is not None and main.intervals and full:
         same = [(n, e) for n, _, e in estimates if e.null == main.null]
         drawn = [
             charts.line(
@@ -234,10 +245,12 @@ def _show(finding: Finding, sources: Mapping[str, Source], judged: tuple[Judged,
     return Shown(
         finding=finding, source=source, anchor=source.key, tone=tone, judged=judged,
         told=told(finding, source, lead, tone), not_shown=not_shown(finding, head),
-        estimates=tuple((n, source.at(*p)) for n, p, _ in estimates), plot=plot, strip=strip,
-        curve=charts.curve(finding.self_check) if finding.self_check and finding.self_check.curve else None,
-        design=design(source, metric),
-        control=finding.control.finding if finding.control and finding.control.finding in sources else "",
+        numbers=tuple((n, cells.estimate(source.at(*p))) for n, p, _ in estimates) if full else (),
+        facts=cells.facts(finding, source) if full else (), checks=cells.checks(source) if check else (),
+        points=cells.curve(source, len(check.curve)) if check else (),
+        evidence=cells.evidence(finding, source) if full else (), plot=plot, strip=strip,
+        curve=charts.curve(check) if check and check.curve else None,
+        design=design(source, metric) if full else None,
     )  # fmt: skip
 
 
@@ -276,7 +289,9 @@ def _open(shown: Sequence[Shown], judged: Sequence[Judged], findings: Findings) 
     for found in groups.alike(sorted((s for s in shown if s.tone in MISSING), key=lambda s: s.key)):
         s, several = (found.shown[0], len(found.shown)) if isinstance(found, groups.Alike) else (found, 0)
         what = Part(f"{several} findings") if several else theirs(s.finding.title, 160)
-        items.append(Open(s.tone, s.label, what, theirs(s.finding.reason, 300), s.anchor))
+        own = isinstance(found, groups.Alike) and not found.one_reason
+        why = Part("each for its own reason") if own else theirs(s.finding.reason, 300)
+        items.append(Open(s.tone, s.label, what, why, s.anchor))
     items += [
         Open("not_run", "Not run", Part(f"Rule {j.rule.id}"), theirs(j.result.reason, 300), "decision")
         for j in judged

@@ -29,11 +29,12 @@ class Recorder(CountingScorer):
         self.calls: list[list[MaskQuery]] = []
         self.fail_after: int | None = None
 
-    def mask_logprobs(self, queries):
-        if self.fail_after is not None and len(self.calls) >= self.fail_after:
-            raise KeyboardInterrupt
-        self.calls.append(list(queries))
-        return self.inner.mask_logprobs(queries)
+    def mask_batches(self, batches):
+        for batch in batches:
+            if self.fail_after is not None and len(self.calls) >= self.fail_after:
+                raise KeyboardInterrupt
+            self.calls.append(list(batch))
+            yield from self.inner.mask_batches([batch])
 
 
 def pll_queries(scorer, texts=TEXTS, rule="pll"):
@@ -300,7 +301,7 @@ def test_get_is_all_or_nothing_and_keeps_the_order(store):
     store.put(keys, [str(i).encode() for i in range(1200)])
     assert store.get(keys[::-1]) == [str(i).encode() for i in reversed(range(1200))]
     assert store.get([keys[3], keys[3]]) == [b"3", b"3"]
-    assert store.get([*keys, store.key("missing")]) is None
+    assert not store.has([*keys, store.key("missing")])
     assert store.get([]) == []
 
 
@@ -308,7 +309,7 @@ def test_put_is_all_or_nothing(store):
     keys = [store.key(i) for i in range(3)]
     with pytest.raises(ValueError, match="shorter"):
         store.put(keys, [b"1"])
-    assert store.get(keys[:1]) is None
+    assert not store.has(keys[:1])
     store.put(keys, [b"1"] * 3)
     assert store.get(keys) == [b"1"] * 3
 

@@ -99,7 +99,9 @@ def test_abilities_name_what_a_head_can_answer():
     assert {h: a | {Ability.EMBEDDINGS, Ability.ATTENTION} for h, a in own.items()} == ABILITIES
 
 
-@pytest.mark.parametrize("absent", [{"drop": ["architectures"]}, {"architectures": None}, {"architectures": []}])
+@pytest.mark.parametrize(
+    "absent", [{"drop": ["architectures"]}, {"architectures": None}, {"architectures": []}]
+)
 @pytest.mark.parametrize("head", [h for h in Head if h not in CLASSIFIERS])
 def test_heads_by_their_tensors(tiny_folders, tmp_path, head, absent):
     folder = tiny.clone(tiny_folders[head], tmp_path / "model")
@@ -370,7 +372,8 @@ def test_not_an_albert(copy, kind):
 
 
 @pytest.mark.parametrize(
-    "named", [["AlbertForNextSentence"], ["BertForMaskedLM"], ["AlbertModel", "AlbertForMaskedLM"], [["x"]], 7]
+    "named",
+    [["AlbertForNextSentence"], ["BertForMaskedLM"], ["AlbertModel", "AlbertForMaskedLM"], [["x"]], 7],
 )
 def test_unknown_architectures(copy, named):
     tiny.edit(copy / "config.json", architectures=named)
@@ -454,7 +457,8 @@ def test_shapes_of_another_model(copy, config):
 
 
 @pytest.mark.parametrize(
-    "config", [{"hidden_size": "wide"}, {"hidden_act": "nonesuch"}, {"num_hidden_layers": 0}, {"hidden_size": 0}]
+    "config",
+    [{"hidden_size": "wide"}, {"hidden_act": "nonesuch"}, {"num_hidden_layers": 0}, {"hidden_size": 0}],
 )
 def test_impossible_configurations(copy, config):
     tiny.edit(copy / "config.json", **config)
@@ -697,7 +701,14 @@ def test_a_hub_id_without_a_network(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("proxy"), ConnectionError("reset"), ValueError("bad id"), TimeoutError("slow"), KeyError("x")]
+    "error",
+    [
+        RuntimeError("proxy"),
+        ConnectionError("reset"),
+        ValueError("bad id"),
+        TimeoutError("slow"),
+        KeyError("x"),
+    ],
 )
 def test_whatever_the_hub_raises(monkeypatch, error):
     def fail(*_, **__):
@@ -733,7 +744,13 @@ def test_a_hub_id_is_downloaded_without_pickles_and_code(tiny_mlm, monkeypatch):
     assert peek_head("somebody/albert-tiny", "v1") is Head.MASKED_LM
     assert {a[:2] for a in asked} == {("somebody/albert-tiny", "v1")}
     patterns = set(asked[0][2])
-    assert {"*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer.json", "vocab.txt"} <= patterns
+    assert {
+        "*.safetensors",
+        "*.safetensors.index.json",
+        "config.json",
+        "tokenizer.json",
+        "vocab.txt",
+    } <= patterns
     assert not [p for p in patterns if p.endswith((".bin", ".py", ".pt")) or p == "*"]
 
 
@@ -757,7 +774,11 @@ def test_settings_of_transformers_are_put_back(tiny_mlm, copy, level, bars):
         assert (transformers.logging.is_progress_bar_enabled(), not are_progress_bars_disabled()) == bars
     finally:
         transformers.logging.set_verbosity(before[0])
-        (transformers.logging.enable_progress_bar if before[1] else transformers.logging.disable_progress_bar)()
+        (
+            transformers.logging.enable_progress_bar
+            if before[1]
+            else transformers.logging.disable_progress_bar
+        )()
         (disable_progress_bars if hub_before else enable_progress_bars)()
 
 

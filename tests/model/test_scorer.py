@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 
 import numpy as np
@@ -118,7 +119,9 @@ def test_a_pretraining_checkpoint_scores_like_stock(tiny_folders, tiny_scorers):
     scorer = tiny_scorers[Head.PRETRAINING]
     for text in TEXTS[:2]:
         (encoded,) = scorer.encode([text])
-        all_close(scorer.token_logprobs([text], rule="pll"), [stock.token_logprobs(text, "pll", encoded.words)])
+        all_close(
+            scorer.token_logprobs([text], rule="pll"), [stock.token_logprobs(text, "pll", encoded.words)]
+        )
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -428,7 +431,9 @@ def test_order_logits(tiny_folders, tiny_scorers):
     # Trap 27: this is sentence order, whose classes are not those of next-sentence prediction.
     stock, scorer = stock_of(tiny_folders, Head.PRETRAINING), tiny_scorers[Head.PRETRAINING]
     found = scorer.order_logits(QUESTIONS, CONTEXTS)
-    expected = [stock.run(e.ids, e.type_ids).sop_logits[0].numpy() for e in scorer.encode(QUESTIONS, CONTEXTS)]
+    expected = [
+        stock.run(e.ids, e.type_ids).sop_logits[0].numpy() for e in scorer.encode(QUESTIONS, CONTEXTS)
+    ]
     assert found.shape == (3, 2)
     np.testing.assert_allclose(found, expected, **CLOSE)
 
@@ -485,7 +490,7 @@ def test_layers_of_an_inner_group_are_depths_of_their_own(tmp_path):
     scorer = TorchScorer(load(tiny.checkpoint(tmp_path / "m", Head.ENCODER, **shape), device="cpu"))
     found = [scorer.embeddings(["he is"], pool="cls", layer=i) for i in range(5)]
     assert scorer.id.depth == 4
-    assert all(np.abs(a - b).max() > 1e-3 for a, b in zip(found, found[1:], strict=False))
+    assert all(np.abs(a - b).max() > 1e-3 for a, b in itertools.pairwise(found))
     np.testing.assert_array_equal(found[4], scorer.embeddings(["he is"], pool="cls"))
     with pytest.raises(UsageError, match="layer"):
         scorer.embeddings(["he is"], pool="cls", layer=5)
@@ -551,7 +556,9 @@ def test_the_attention_implementation_is_put_back(tiny_scorers, monkeypatch):
 
 
 def calls(text: str):
-    query = MaskQuery((2, *([10] * max(1, len(text) // 2)), 3), (0,) * (max(1, len(text) // 2) + 2), (1,), (1,))
+    query = MaskQuery(
+        (2, *([10] * max(1, len(text) // 2)), 3), (0,) * (max(1, len(text) // 2) + 2), (1,), (1,)
+    )
     return {
         Ability.MASK_LOGPROBS: lambda s: s.mask_logprobs([query]),
         Ability.TOKEN_LOGPROBS: lambda s: s.token_logprobs([text], rule="pll"),
@@ -611,7 +618,7 @@ def test_asking_nothing(tiny_scorers):
 
 @pytest.mark.parametrize("call", ["class_logits", "encode"])
 def test_texts_and_pairs_must_match_in_number(tiny_scorers, call):
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         getattr(tiny_scorers[Head.SEQUENCE_CLASSIFICATION], call)(["a", "b"], ["c"])
 
 

@@ -261,6 +261,18 @@ def test_one_cause_of_many_failures_is_told_once() -> None:
     assert {f.id for f in lost} <= {a.get("id") for _, a in page.tags}
 
 
+def test_many_failures_of_many_causes_stay_small() -> None:
+    lost = [
+        f.model_copy(update={"status": Status.INVALID, "reason": f"its control shows an effect of {i}"})
+        for i, f in enumerate(unjudged(62))
+    ]
+    drawn = card(*bundle(findings(finding(), *lost), policy(rule(check="pronoun*"))))
+    text = Page(drawn).text
+    assert "124 findings of minimal-pairs-en, each for its own reason" in text
+    assert all(f"its control shows an effect of {i} " in text for i in range(124))
+    assert len(drawn.encode()) < 200_000
+
+
 def test_hostile_text_stays_text() -> None:
     text = Page(card(*hostile_bundle(HOSTILE[0]))).text
     assert HOSTILE[0] in text
