@@ -236,7 +236,7 @@ def sure(judged: Sequence[Judged]) -> Sentence:
         return say(of, "Its 90\u00a0% interval, ", _ends(nearest, "0.90"), inside, _limit(nearest), ".")
     result, source = worst.result, worst.source
     if worst.tone in MISSING:
-        return say("How large an effect is there, nobody knows: no usable number exists.")
+        return say("Nothing is known about the size of the effect: no usable number exists.")
     if source is None or source.get("status") is Status.INSUFFICIENT or result.interval_fail is None:
         return say("Too little evidence for an interval, so nothing is known about its size.")
     ends = _ends(worst, "simultaneous_0.95")

@@ -691,6 +691,7 @@ def test_a_device_that_is_not_here(tiny_mlm, monkeypatch):
         load(tiny_mlm, device="cuda")
 
 
+@pytest.mark.filterwarnings("ignore:A test tried to use socket")
 def test_a_hub_id_without_a_network(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UsageError) as caught:
