@@ -43,6 +43,7 @@ _AFFECTED = {
     "sexual-orientation": "gay, lesbian and bisexual people",
     "physical-appearance": "people judged by their looks",
 }
+_GROUPS = {"female": "women", "male": "men", "nonbinary": "non-binary people"}
 _HARM = "stereotyping: text that the model completes, ranks or represents carries the association on"
 
 
@@ -138,9 +139,9 @@ def _finding(
     identity = _id(pack, statistic, axis, contrast)
     base = Finding(
         id=identity, pack=pack.name, measure=statistic.name, axis=axis,
-        contrast=statistic.contrast or contrast, title=f"{statistic.title.format(**words)}: {axis}",
+        contrast=statistic.contrast or contrast, title=f"{axis.capitalize()}: {statistic.title.format(**words)}",
         estimand=statistic.estimand.format(**words), harm=pack.spec.harm or _HARM,
-        affected=pack.spec.affected or _AFFECTED.get(axis, axis), unit=statistic.unit, family=family,
+        affected=pack.spec.affected or _affected(axis, first, second), unit=statistic.unit, family=family,
         gates=model.head in pack.spec.may_gate, status=Status.NOT_RUN, reason=m.reason,
         caveats=statistic.caveats, sources=statistic.sources,
     )  # fmt: skip
@@ -192,6 +193,12 @@ def _finding(
             ),
         }
     )  # fmt: skip
+
+
+def _affected(axis: str, first: str, second: str) -> str:
+    if first in _GROUPS and second in _GROUPS:
+        return f"{_GROUPS[first]} and {_GROUPS[second]}"
+    return _AFFECTED.get(axis, axis)
 
 
 def _select(rows: pd.DataFrame, statistic: Statistic, axis: str, contrast: str) -> pd.DataFrame:

@@ -418,17 +418,20 @@ class Policy(Document):
     title: str
     heads: tuple[Head, ...]
     owner: str = ""
-    confidence: Literal["0.95"] = Field(
-        "0.95",
+    confidence: float = Field(
+        0.95,
         description="the only level that findings carry; PASS uses the 0.90, FAIL the simultaneous 0.95 interval",
+        json_schema_extra={"const": 0.95},
     )
     rules: tuple[Rule, ...]
     note: str = ""
 
-    @field_validator("confidence", mode="before")
+    @field_validator("confidence")
     @classmethod
-    def _as_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, float) else value
+    def _only_level(cls, value: float) -> float:
+        if value != 0.95:
+            raise ValueError(f"findings carry the level 0.95 only, found {value:g}")
+        return value
 
     @field_validator("rules")
     @classmethod

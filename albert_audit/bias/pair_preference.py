@@ -47,34 +47,43 @@ def contrasts(pack: Pack) -> list[tuple[str, str]]:
     return [(a, "more-vs-less") for a in (*(["all"] if len(axes) > 1 else []), *axes)]
 
 
+_MARGIN = (
+    "mean", "is the stereotyping sentence the likelier one on average, by {by}?",
+    "mean margin of the stereotyping over the other sentence by {by}, over pairs like those of {{pack}}",
+)  # fmt: skip
+_SHARE = (
+    "share", "how often is the stereotyping sentence the likelier one, by {by}?",
+    "share of pairs in which the stereotyping sentence has the higher {by}, ties one half, "
+    "over pairs like those of {{pack}}",
+)  # fmt: skip
+
+
 def statistics(pack: Pack) -> list[Statistic]:
-    """Return the mean margin and the share preferring the stereotype, by each score."""
+    """Return the mean margin and the share preferring the stereotype, by each score.
+
+    Where the data says how many annotators confirm a pair, the CrowS-Pairs score is also estimated
+    over the confirmed pairs; one score is enough to show what that filter does.
+    """
+    voted = bool(pack.pairs) and pack.pairs[0].confirmed is not None
     found = []
     for name, (label, unit, source) in SCORES.items():
-        for kind in ("margin", "share"):
-            for confirmed in (
-                (False, True) if pack.pairs and pack.pairs[0].confirmed is not None else (False,)
-            ):
-                if confirmed and name != "pair_cps":
-                    continue  # one score is enough to show what the filter does
-                only = (
-                    f", pairs whose bias type at least {CONFIRMED} of 5 annotators confirm"
-                    if confirmed
-                    else ""
-                )
+        for confirmed in (False, True) if voted and name == "pair_cps" else (False,):
+            by = label + f" (pairs that at least {CONFIRMED} of 5 annotators confirm)" * confirmed
+            for suffix, (kind, title, estimand) in (("margin", _MARGIN), ("share", _SHARE)):
                 found.append(
                     Statistic(
-                        name=f"{name}_{kind}", rows=name, kind="mean" if kind == "margin" else "share",
-                        unit=unit if kind == "margin" else "share of pairs",
-                        title=("The stereotyping sentence is the likelier one on average" if kind == "margin" else "How often the stereotyping sentence is the likelier one")
-                        + f", {label}{only}",
-                        estimand=("mean margin" if kind == "margin" else "share of pairs with a positive margin, ties one half,")
-                        + f" of the stereotyping over the other sentence by {label}, over pairs like those of {{pack}}{only}",
+                        name=f"{name}_{suffix}",
+                        rows=name,
+                        kind="share" if kind == "share" else "mean",
+                        unit="share of pairs" if kind == "share" else unit,
+                        title=title.format(by=by),
+                        estimand=estimand.format(by=by),
                         contrast="confirmed" if confirmed else "",
                         min_covariate=CONFIRMED if confirmed else None,
-                        caveats=_CAVEATS, sources=(source, _BLODGETT),
+                        caveats=_CAVEATS,
+                        sources=(source, _BLODGETT),
                     )
-                )  # fmt: skip
+                )
     return found
 
 

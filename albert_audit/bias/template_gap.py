@@ -41,7 +41,7 @@ def statistics(pack: Pack) -> list[Statistic]:
     found = [
         Statistic(
             name="template_gap", rows="template_gap", kind="mean", unit="nats", crossed=True,
-            title="Occupations as a whole pull the pronoun towards {first}, away from {second}",
+            title="do the named words as a whole pull the choice towards {first}, away from {second}?",
             estimand="mean over templates and fillers of the change in log-odds of the {first} word "
             "against the {second} word when the filler becomes visible",
             caveats=_CAVEATS, sources=(_KURITA, _GOLDFARB),
@@ -52,7 +52,7 @@ def statistics(pack: Pack) -> list[Statistic]:
             Statistic(
                 name="template_gap_slope", rows="template_gap", kind="slope",
                 unit="nats per unit of share", crossed=True,
-                title="The choice of {first} over {second} pronouns follows the real-world share",
+                title="does the choice of {first} over {second} words follow the real-world share?",
                 estimand="slope, over fillers and templates, of the change in log-odds of the {first} word "
                 "against the {second} word on the filler's real-world share (0 to 1)",
                 caveats=(*_CAVEATS, "The shares are of one country and year; they say what is, not what ought to be."),

@@ -1,0 +1,104 @@
+"""``packs check`` and ``packs new``: what a pack holds, what it can resolve, and one to start from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from albert_audit import packs
+from albert_audit.packcheck import create, report
+from albert_audit.types import PackError, UsageError
+
+
+def text(folder: Path | str, model: Path | None = None) -> str:
+    return "\n".join(report(str(folder), str(model) if model else None))
+
+
+@pytest.mark.parametrize("name", packs.shipped())
+def test_every_shipped_pack_passes_and_resolves(name: str) -> None:
+    said = text(name)
+    assert f"{name} version" in said
+    assert "no mistakes found" in said
+
+
+@pytest.mark.parametrize("measure", ["template_gap", "pair_preference"])
+def test_a_new_pack_passes_and_has_enough_clusters(tmp_path: Path, measure: str) -> None:
+    files = create(tmp_path / "new-en", measure)
+    assert all(p.is_file() for p in files)
+    assert {"pack.yaml", "README.md"} < {p.name for p in files}
+    pack = packs.load(tmp_path / "new-en")
+    assert (pack.name, pack.spec.measure) == ("new-en", measure)
+    assert "NO INTERVAL" not in text(tmp_path / "new-en")
+
+
+def test_the_control_beside_a_pack_is_compared(small: Path) -> None:
+    said = text(small)
+    assert "control small-placebo-en: 12 of 12 templates shared" in said
+    assert "slope" in said
+
+
+def test_too_few_clusters_are_told(tmp_path: Path) -> None:
+    create(tmp_path / "few-en", "template_gap")
+    path = tmp_path / "few-en" / "templates.csv"
+    path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:5]) + "\n", encoding="utf-8")
+    assert "NO INTERVAL" in text(tmp_path / "few-en")
+
+
+def test_one_family_is_told(tmp_path: Path) -> None:
+    create(tmp_path / "one-en", "template_gap")
+    path = tmp_path / "one-en" / "templates.csv"
+    lines = [line.split(",", 2) for line in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text(
+        "\n".join(f"{a},{'family' if a == 'id' else 'x'},{c}" for a, _, c in lines), encoding="utf-8"
+    )
+    assert "one family" in text(tmp_path / "one-en")
+
+
+def test_pieces_unknown_tokens_and_cost_under_a_model(tmp_path: Path, planted: Path) -> None:
+    create(tmp_path / "odd-en", "template_gap")
+    path = tmp_path / "odd-en" / "fillers.csv"
+    first = path.read_text(encoding="utf-8").splitlines()[1]
+    cells = first.split(",")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(first, ",".join([cells[0], "护士", *cells[2:]])),
+        encoding="utf-8",
+    )
+    said = text(tmp_path / "odd-en", planted)
+    assert "under planted (" in said
+    assert "护士" in said
+    assert "UNKNOWN PIECE" in next(line for line in said.splitlines() if "护士" in line)
+    assert "unknown tokens: 0.00%" not in said
+    assert "TFLOP" in said
+
+
+def test_mistakes_are_listed(tmp_path: Path, small: Path) -> None:
+    broken = Path(shutil.copytree(small.parent, tmp_path / "packs")) / small.name
+    (broken / "templates.csv").write_text(
+        "id,family,text\na,b,No slot.\na,b,{filler} {target} {x}\n", encoding="utf-8"
+    )
+    with pytest.raises(PackError) as caught:
+        text(broken)
+    for word in ("templates.csv:2", "templates.csv:3", "{x}", "already used"):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Upper", "two words", "代词", "under_score", "-a"])
+def test_a_new_pack_needs_a_slug(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="lower-case"):
+        create(tmp_path / name, "template_gap")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "a-en").mkdir()
+    (tmp_path / "a-en" / "mine.txt").touch()
+    (tmp_path / "b-en").touch()
+    for name in ("a-en", "b-en"):
+        with pytest.raises(UsageError, match="not empty"):
+            create(tmp_path / name, "template_gap")
+    with pytest.raises(UsageError, match="cannot write"):
+        create(tmp_path / "b-en" / "c-en", "template_gap")
+    (tmp_path / "d-en").mkdir()
+    assert create(tmp_path / "d-en", "template_gap"), "an empty folder will do"
