@@ -33,6 +33,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pairs": (("id", "axis", "template", "more", "less"), ()),
     "sentences": (("id", "text"), ()),
 }
+SPECIAL_TOKENS = ("[MASK]", "[CLS]", "[SEP]", "[UNK]", "[PAD]", "<unk>", "<pad>")
 _SLOTS = frozenset({"target", "filler"})
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
@@ -397,6 +398,19 @@ def _build(
             mistakes.append(f"{where}: axis: expected lower-case words with hyphens, found {row['axis']!r}")
         pairs.append(Pair(row["id"], row["axis"], row["template"], row["more"], row["less"]))
     sentences = [(row["id"], row["text"]) for row in tables.get("sentences", [])]
+    for kind, words in (
+        ("templates", [(t.id, t.text) for t in templates]),
+        ("fillers", [(f.id, f.form) for f in fillers]),
+        ("pairs", [(p.id, s) for p in pairs for s in (p.more, p.less)]),
+        ("sentences", sentences),
+    ):
+        for row, text in words:
+            for token in SPECIAL_TOKENS:
+                if token in text:
+                    mistakes.append(
+                        f"{file[kind]}: {row}: {token} stands in the text and would be read as the token itself; "
+                        "masking is done on ids"
+                    )
     for kind, key, texts in (
         ("templates", "text", [t.text for t in templates]),
         ("fillers", "form", [f.form for f in fillers]),
@@ -423,5 +437,3 @@ def _check_slots(where: str, text: str, mistakes: list[str]) -> None:
     for slot in sorted(_SLOTS):
         if (count := slots.count(slot)) != 1 and not (count == 0 and set(slots) - _SLOTS):
             mistakes.append(f"{where}: text: expected {{{slot}}} once, found it {count} times")
-    if "[MASK]" in text:
-        mistakes.append(f"{where}: text: write {{target}}, not [MASK]; masking is done on ids")

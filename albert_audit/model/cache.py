@@ -225,7 +225,11 @@ class CachedScorer(Delegating):
     def _keys(self, batch: Sequence[MaskQuery]) -> list[bytes]:
         if not all(q.ask for q in batch):
             return []
-        return [self._store.key(self._scope, "mask", q.ids, q.type_ids, q.masked, q.at, q.ask) for q in batch]
+        # The last digits of a score come from its batch, so the batch is part of the key.
+        whole = self._store.key(
+            self._scope, "mask", *((q.ids, q.type_ids, q.masked, q.at, q.ask) for q in batch)
+        )
+        return [self._store.key(whole, i) for i in range(len(batch))]
 
 
 class CountingScorer(Delegating):

@@ -117,6 +117,24 @@ def test_a_half_filled_batch_is_computed_again_whole(mlm, store, path):
     assert len(rows(path)) == len(queries)
 
 
+def test_scores_of_other_batches_are_not_taken(mlm, store):
+    # They agree to 1e-5 or so, but the bytes of an audit must not depend on what was audited before.
+    queries = pll_queries(mlm, list(resources.reference_sentences("en")[:20]))
+    cached = CachedScorer(mlm, store, device="cpu")
+    for query in queries:
+        cached.mask_logprobs([query])
+    assert same_bytes(cached.mask_logprobs(queries), mlm.mask_logprobs(queries))
+
+
+def test_a_question_that_stands_in_two_batches(mlm, store):
+    queries = pll_queries(mlm, list(resources.reference_sentences("en")[:20])) * 3
+    cached = CachedScorer(mlm, store, device="cpu")
+    expected = mlm.mask_logprobs(queries)
+    for _ in range(2):
+        assert same_bytes(cached.mask_logprobs(queries), expected)
+    assert cached.cached == cached.scored
+
+
 def test_a_killed_run_goes_on_with_the_same_bytes(mlm, path):
     queries = pll_queries(mlm, list(resources.reference_sentences("en")[:12]))
     expected = mlm.mask_logprobs(queries)
