@@ -404,11 +404,11 @@ def _build(
         ("pairs", [(p.id, s) for p in pairs for s in (p.more, p.less)]),
         ("sentences", sentences),
     ):
-        for row, text in words:
+        for row_id, text in words:
             for token in SPECIAL_TOKENS:
                 if token in text:
                     mistakes.append(
-                        f"{file[kind]}: {row}: {token} stands in the text and would be read as the token itself; "
+                        f"{file[kind]}: {row_id}: {token} stands in the text and would be read as the token itself; "
                         "masking is done on ids"
                     )
     for kind, key, texts in (
