@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from albert_audit.bias import MEASURES, Statistic, floors, items
+from albert_audit.bias.measure import TIE
 from albert_audit.packs import Pack
 from albert_audit.selfcheck import self_check
 from albert_audit.stats import MIN_DF, Design, clopper_pearson, estimate, holm, share_estimate
@@ -21,6 +22,7 @@ from albert_audit.types import (
     Estimate,
     Finding,
     Head,
+    Interval,
     ModelId,
     Policy,
     RowSelector,
@@ -102,6 +104,8 @@ def build(measured: Sequence[Measured], model: ModelId, policy: Policy, seed: in
         for statistic, axis, contrast in _planned(m.pack):
             finding = _finding(m, control, statistic, axis, contrast, model, policy, seed, families)
             reason = broken.get(m.pack.name, "") or broken.get(m.pack.language, "")
+            if not reason and control is not None and (why := broken.get(control.pack.name, "")):
+                reason = f"its control {control.pack.name}: {why}"
             if reason and finding.status in (Status.ESTIMATED, Status.INSUFFICIENT):
                 finding = finding.model_copy(update={"status": Status.INVALID, "reason": reason})
             found.append(finding)
@@ -148,22 +152,15 @@ def _finding(
     if m.rows is None:
         return base.model_copy(update={"status": Status.ERROR if m.crashed else Status.NOT_RUN})
     rows = _select(m.rows, statistic, axis, contrast)
-    probes = rows[rows["role"] == "probe"]
-    skipped = probes[probes["value"].isna()]
+    n, n_skipped = _counts(rows)
     base = base.model_copy(
         update={
-            "n": len(probes) - len(skipped), "n_skipped": len(skipped),
-            "evidence": (
-                RowSelector(
-                    where={"pack": pack.name, "measure": statistic.rows, "contrast": contrast}
-                    | ({"axis": axis} if axis != "all" else {}),
-                    rows=len(rows),
-                ),
-            ),
+            "n": n, "n_skipped": n_skipped,
+            "evidence": (_selector(pack, rows, statistic, axis, contrast),),
         }
     )  # fmt: skip
     if not base.n:
-        reason = next(iter(skipped["skipped"]), "the pack has no items for this check")
+        reason = next(iter(rows.loc[rows["value"].isna(), "skipped"]), "the pack has no items for this check")
         return base.model_copy(update={"reason": f"no item could be scored: {reason}"})
     try:
         sample = _sample(rows, statistic)
@@ -185,6 +182,13 @@ def _finding(
     return base.model_copy(
         update={
             "status": status, "reason": reason, "effect": effect, "control": beside, "difference": difference,
+            "evidence": (
+                *base.evidence,
+                *(
+                    (_selector(control.pack, _select(control.rows, statistic, axis, contrast), statistic, axis, contrast),)
+                    if control is not None and control.rows is not None else ()
+                ),
+            ),
             "self_check": checked,
             "details": _details(pack, rows, m.rows, statistic) | _odds(statistic, effect, difference),
             "clusters": tuple(
@@ -208,6 +212,21 @@ def _select(rows: pd.DataFrame, statistic: Statistic, axis: str, contrast: str) 
     if statistic.min_covariate is not None:
         mine = mine[mine["covariate"] >= statistic.min_covariate]
     return mine
+
+
+def _selector(pack: Pack, rows: pd.DataFrame, statistic: Statistic, axis: str, contrast: str) -> RowSelector:
+    return RowSelector(
+        where={"pack": pack.name, "measure": statistic.rows, "contrast": contrast}
+        | ({"axis": axis} if axis != "all" else {}),
+        at_least={} if statistic.min_covariate is None else {"covariate": statistic.min_covariate},
+        rows=len(rows),
+    )
+
+
+def _counts(rows: pd.DataFrame) -> tuple[int, int]:
+    """Return how many items were scored, and how many were skipped."""
+    scored = len(items(rows, prior=bool((rows["role"] == "prior").any())))
+    return scored, rows.loc[rows["role"] == "probe", "item"].size - scored
 
 
 def _sample(rows: pd.DataFrame, statistic: Statistic) -> _Sample:
@@ -247,15 +266,21 @@ def _controlled(
     identity = _id(control.pack, statistic, axis, contrast)
     margin = control.pack.spec.margins.get(statistic.name, 0.0)
     rows = _select(control.rows, statistic, axis, contrast) if control.rows is not None else None
-    if rows is None or not rows["value"].notna().any():
-        why = control.reason or "no item of the control could be scored"
+    other, why = None, control.reason or "no item of the control could be scored"
+    if rows is not None and rows["value"].notna().any():
+        scored, skipped = _counts(rows)
+        if skipped > MOST_SKIPPED * (scored + skipped):
+            why = f"{skipped} of {scored + skipped} of its items were skipped"
+        else:
+            try:
+                other = _sample(rows, statistic)
+            except ValueError as exc:
+                why = str(exc)
+    if other is None:
         return Control(finding=identity, effect=None, margin=margin, exceeded=True, note=why), None, None
-    other = _sample(rows, statistic)
     effect = _estimate(other, statistic, 1)
-    ends = effect.intervals.get("0.95")
-    exceeded = margin > 0 and ends is not None and (
-        ends.low > effect.null + margin or ends.high < effect.null - margin
-    )  # fmt: skip
+    ends = effect.intervals.get("0.95") or Interval(low=effect.value, high=effect.value)
+    exceeded = margin > 0 and (ends.low > effect.null + margin or ends.high < effect.null - margin)
     # The same template, or the same pair, is one cluster on both sides.
     joined = [a + b for a, b in zip(sample.clusters, other.clusters, strict=True)]
     design = Design.difference(sample.design, other.design, joined)
@@ -279,6 +304,10 @@ def _status(
         return Status.INVALID, (
             f"its control shows an effect of {beside.effect.value:.3g} where there should be none "
             f"(margin {beside.margin:g}): the probe measures something else"
+        )
+    if beside is not None and beside.effect is not None and not beside.effect.intervals:
+        return Status.INSUFFICIENT, (
+            f"its control gives no interval ({beside.effect.df:.1f} degrees of freedom), so that it cannot vouch for it"
         )
     if pack.spec.controls and control is None:
         return Status.INVALID, f"its control {pack.spec.controls[0]} was not run"
@@ -356,7 +385,7 @@ def _floors(measured: Sequence[Measured]) -> tuple[list[Finding], dict[str, str]
 
 
 def _sentence_floor(m: Measured) -> Finding:
-    language = m.pack.spec.language
+    language = m.pack.language  # an id is lower-case: zh, not zh-Hans
     base = Finding(
         id=f"{m.pack.name}/sentence_floor/{language}/real-vs-shuffled", pack=m.pack.name,
         measure="sentence_floor", axis=language, contrast="real-vs-shuffled", role="floor",
@@ -377,10 +406,10 @@ def _sentence_floor(m: Measured) -> Finding:
     if len(values) < floors.SENTENCES:
         reason = f"{len(values)} sentences could be scored, {floors.SENTENCES} are needed"
         return base.model_copy(update={"status": Status.INVALID, "reason": reason})
-    wins = int((values > 0).sum())
+    wins = int((values > TIE).sum())
     bound = clopper_pearson(wins, len(values)).low
     design = Design.mean([np.arange(len(values))])
-    effect = share_estimate(design.fit((values > 0) * 1.0), n=len(values), clusters=len(values))
+    effect = share_estimate(design.fit((values > TIE) * 1.0), n=len(values), clusters=len(values))
     ok = bound >= floors.SHARE
     reason = "" if ok else (
         f"it prefers {wins} of {len(values)} plain sentences to their words shuffled; "
@@ -398,7 +427,7 @@ def _sentence_floor(m: Measured) -> Finding:
 def _mass_floor(m: Measured) -> Finding:
     assert m.rows is not None  # noqa: S101 (the caller looked)
     rows = m.rows[m.rows["measure"] == "target_mass"]
-    mass = float(rows["value"].median())
+    mass = float(rows["value"].median()) if rows["value"].notna().any() else 0.0
     ok = mass >= floors.MASS
     return Finding(
         id=f"{m.pack.name}/target_mass/{m.pack.spec.axis}/all", pack=m.pack.name, measure="target_mass",

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import io
 import re
+import stat
 import string
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,27 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pairs": (("id", "axis", "template", "more", "less"), ()),
     "sentences": (("id", "text"), ()),
 }
-SPECIAL_TOKENS = ("[MASK]", "[CLS]", "[SEP]", "[UNK]", "[PAD]", "<unk>", "<pad>")
+SPECIAL_TOKENS = ("[mask]", "[cls]", "[sep]", "[unk]", "[pad]", "<unk>", "<pad>")
+# The clusterings each measure can have, in the order of its columns cluster_a and cluster_b.
+CLUSTERINGS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "template_gap": (("template", "filler"),),
+    "pair_preference": (("template",), ("writer",)),
+    "sentence_floor": ((),),
+}
+# The statistics of each measure: what a placebo pack may set a margin for.
+STATISTICS: dict[str, tuple[str, ...]] = {
+    "template_gap": ("template_gap", "template_gap_slope"),
+    "pair_preference": tuple(
+        f"pair_{score}_{kind}"
+        for score in ("cps", "pll_word_l2r", "unmasked")
+        for kind in ("margin", "share")
+    ),
+    "sentence_floor": (),
+}
+LARGEST = 16 * 2**20
+"""Bytes of the largest file that is read."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_KEYS = ("id", "family", "group", "match", "axis", "template")  # equal text means the same thing
 _SLOTS = frozenset({"target", "filler"})
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
@@ -64,6 +85,14 @@ class PackSpec(Document):
     source: str = Field(min_length=1)
     harm: str = ""
     affected: str = ""
+
+    @field_validator("version", "margins", mode="before")
+    @classmethod
+    def _numbers(cls, given: Any) -> Any:
+        for value in given.values() if isinstance(given, dict) else (given,):
+            if isinstance(value, bool):
+                raise ValueError(f"expected a number, found {value}")
+        return given
 
     @field_validator("groups", mode="before")
     @classmethod
@@ -188,11 +217,11 @@ def find(name: str) -> Path:
     UsageError
         With the nearest shipped name.
     """
+    if name in shipped():
+        return resources.probes() / name
     given = Path(name).expanduser()
     if (given / "pack.yaml").is_file():
         return given
-    if name in shipped():
-        return resources.probes() / name
     if given.is_dir():
         raise UsageError(f"the folder {name} has no pack.yaml", "`albert-audit packs new DIR` starts a pack")
     near = difflib.get_close_matches(name, shipped(), n=1, cutoff=0.4)
@@ -238,7 +267,23 @@ def load(folder: Path) -> Pack:
 
 def _read(path: Path, mistakes: list[str]) -> str | None:
     try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode) and path.is_relative_to(resources.probes()):
+            status = path.stat()  # some installers link the files of a package
+        if not stat.S_ISREG(status.st_mode):
+            mistakes.append(f"{path.name}: expected a plain file, found a link, a folder or a device")
+            return None
+        if status.st_size > LARGEST:
+            mistakes.append(f"{path.name}: {status.st_size} bytes; a file of a pack has at most {LARGEST}")
+            return None
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        if odd := _CONTROL.search(text):
+            line = text.count("\n", 0, odd.start()) + 1
+            mistakes.append(
+                f"{path.name}:{line}: holds the control character {odd.group()!r}; save it as plain text"
+            )
+            return None
+        return text
     except OSError as exc:
         mistakes.append(f"{path.name}: cannot be read ({exc.strerror})")
     except UnicodeDecodeError as exc:
@@ -251,85 +296,159 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
-def _spec(folder: Path, raw: str, mistakes: list[str]) -> PackSpec | None:
-    where = "pack.yaml"
+def _yaml(raw: str, mistakes: list[str]) -> tuple[dict[Any, Any], dict[str, int]] | None:
+    """Return the mapping and the line of each of its keys."""
     try:
-        data = yaml.safe_load(raw)
-    except yaml.YAMLError as exc:
-        mistakes.append(f"{where}: not YAML: {' '.join(str(exc).split())}")
+        node = yaml.compose(raw, Loader=yaml.SafeLoader)
+        lines: dict[str, int] = {}
+        if isinstance(node, yaml.MappingNode):
+            # PyYAML keeps the last of two equal keys and says nothing.
+            for mapping in (node, *(v for _, v in node.value if isinstance(v, yaml.MappingNode))):
+                seen = Counter[str]()
+                for key, _ in mapping.value:
+                    seen[str(key.value)] += 1
+                    line = key.start_mark.line + 1
+                    if mapping is node:
+                        lines.setdefault(str(key.value), line)
+                    if seen[str(key.value)] == 2:
+                        mistakes.append(f"pack.yaml:{line}: the key {key.value!r} is given twice")
+        data = yaml.SafeLoader("").construct_document(node) if node is not None else None
+    except (yaml.YAMLError, RecursionError, ValueError) as exc:
+        what = "nested too deeply" if isinstance(exc, RecursionError) else " ".join(str(exc).split())
+        mark = getattr(exc, "problem_mark", None)
+        at = f":{mark.line + 1}" if mark is not None else ""
+        mistakes.append(f"pack.yaml{at}: not YAML that a pack may hold: {what}")
         return None
     if not isinstance(data, dict):
-        mistakes.append(f"{where}: expected a mapping, found {type(data).__name__}")
+        mistakes.append(f"pack.yaml: expected a mapping, found {type(data).__name__}")
         return None
+    return data, lines
+
+
+def _spec(folder: Path, raw: str, mistakes: list[str]) -> PackSpec | None:
+    read = _yaml(raw, mistakes)
+    if read is None:
+        return None
+    data, lines = read
+
+    def wrong(key: str, what: str) -> None:
+        at = f":{lines[key]}" if key in lines else ""
+        mistakes.append(f"pack.yaml{at}: {key}: {what}")
+
     known = {("schema" if n == "schema_" else n) for n in PackSpec.model_fields}
     for key in [k for k in data if k not in known]:
-        mistakes.append(f"{where}: unknown key {key!r}{_near(key, known)}")
+        wrong(str(key), f"unknown key{_near(key, known)}")
         del data[key]
+    # Fields that are not valid on their own give way to a stand-in, so that the rest is still checked.
+    refused: set[str] = set()
     spec = None
-    try:
-        spec = PackSpec.model_validate(data)
-    except ValidationError as exc:
-        for error in exc.errors():
-            place = ".".join(str(p) for p in error["loc"])
-            mistakes.append(f"{where}: {place}: {error['msg'].removeprefix('Value error, ')}")
-    if "schema" not in data:
-        mistakes.append(f"{where}: schema: missing; expected 'albert-audit/pack@1'")
-    if spec is None:
-        return None
+    while spec is None:
+        try:
+            spec = PackSpec.model_validate(data)
+        except ValidationError as exc:
+            before = len(refused)
+            for error in exc.errors():
+                field, *inner = (str(p) for p in error["loc"])
+                hint = (
+                    "; YAML reads an unquoted yes, no, on or off as a boolean: quote it"
+                    if isinstance(error["input"], bool)
+                    else ""
+                )
+                message = error["msg"].removeprefix("Value error, ")
+                wrong(field, ": ".join([*inner[:1], message[:1].lower() + message[1:]]) + hint)
+                refused.add(field)
+            if len(refused) == before:
+                return None  # nothing more can be set aside
+            stand_ins = {
+                "name": folder.resolve().name, "version": 1, "title": "-", "language": "en", "measure": "",
+                "files": {}, "licence": "-", "source": "-",
+            }  # fmt: skip
+            data = {k: v for k, v in data.items() if k not in refused}
+            data |= {k: v for k, v in stand_ins.items() if k in refused}
+    if "schema" not in data and "schema" not in refused:
+        wrong("schema", "missing; expected 'albert-audit/pack@1'")
     if not SLUG.fullmatch(spec.name):
-        mistakes.append(f"{where}: name: expected lower-case words with hyphens, found {spec.name!r}")
+        wrong("name", f"expected lower-case words with hyphens, found {spec.name!r}")
     if spec.name != folder.resolve().name:
-        mistakes.append(
-            f"{where}: name: expected {folder.resolve().name!r}, the folder's name, found {spec.name!r}"
-        )
-    if spec.measure not in NEEDS:
-        mistakes.append(
-            f"{where}: measure: unknown {spec.measure!r}{_near(spec.measure, NEEDS)} (known: {', '.join(NEEDS)})"
-        )
-        return None
-    files, fields = NEEDS[spec.measure]
-    mistakes += [
-        f"{where}: {f}: missing; the measure {spec.measure} needs it" for f in fields if not getattr(spec, f)
-    ]
-    mistakes += [
-        f"{where}: files: {f!r} is missing; the measure {spec.measure} needs it"
-        for f in files
-        if f not in spec.files
-    ]
+        wrong("name", f"expected {folder.resolve().name!r}, the folder's name, found {spec.name!r}")
+    if spec.measure not in NEEDS and "measure" not in refused:
+        wrong("measure", f"unknown {spec.measure!r}{_near(spec.measure, NEEDS)} (known: {', '.join(NEEDS)})")
+    if spec.measure in NEEDS:
+        files, fields = NEEDS[spec.measure]
+        for f in fields:
+            if not getattr(spec, f) and f not in refused:
+                wrong(f, f"missing; the measure {spec.measure} needs it")
+        for f in files:
+            if f not in spec.files and "files" not in refused:
+                wrong("files", f"{f!r} is missing; the measure {spec.measure} needs it")
+        if (spec.clusters or not fields) and spec.clusters not in CLUSTERINGS[spec.measure]:
+            expected = " or ".join(f"[{', '.join(c)}]" for c in CLUSTERINGS[spec.measure])
+            wrong(
+                "clusters", f"the measure {spec.measure} has {expected}, found [{', '.join(spec.clusters)}]"
+            )
+        for name, margin in spec.margins.items():
+            if name not in STATISTICS[spec.measure]:
+                wrong("margins", f"unknown statistic {name!r}{_near(name, STATISTICS[spec.measure])}")
+            if not margin > 0:
+                wrong("margins", f"{name}: expected more than 0, found {margin:g}")
+    if spec.margins and spec.role != "placebo":
+        wrong("margins", "only a pack with role: placebo has margins")
+    kinds = NEEDS[spec.measure][0] if spec.measure in NEEDS else tuple(COLUMNS)
     for kind, name in spec.files.items():
-        if kind not in files:
-            mistakes.append(f"{where}: files: unknown {kind!r}{_near(kind, files)}")
-        elif PurePosixPath(name).name != name or not name.endswith(".csv"):
-            mistakes.append(
-                f"{where}: files: {kind}: expected the name of a .csv file in this folder, found {name!r}"
-            )
+        if kind not in kinds:
+            wrong("files", f"unknown {kind!r}{_near(kind, kinds)}")
+        elif not _plain(name):
+            wrong("files", f"{kind}: expected the name of a .csv file in this folder, found {name!r}")
     if spec.groups:
-        if spec.reference not in spec.groups:
-            mistakes.append(
-                f"{where}: reference: {spec.reference!r} is not one of the groups {', '.join(spec.groups)}"
-                + _near(spec.reference, spec.groups)
-            )
+        if spec.reference and spec.reference not in spec.groups:
+            near = _near(spec.reference, spec.groups)
+            wrong("reference", f"{spec.reference!r} is not one of the groups {', '.join(spec.groups)}{near}")
         if len(spec.groups) < 2:
-            mistakes.append(f"{where}: groups: expected at least two to compare, found {len(spec.groups)}")
+            wrong("groups", f"expected at least two to compare, found {len(spec.groups)}")
         words = Counter(w.lower() for group in spec.groups.values() for w in group)
-        mistakes += [f"{where}: groups: the word {w!r} is given {c} times" for w, c in words.items() if c > 1]
-        mistakes += [f"{where}: groups: {g!r} is not a slug" for g in spec.groups if not SLUG.fullmatch(g)]
+        for word, count in words.items():
+            if count > 1:
+                wrong("groups", f"the word {word!r} is given {count} times")
+            if "[mask]" in word:
+                wrong("groups", f"{word!r}: a mask is no word")
+        for group in spec.groups:
+            if not SLUG.fullmatch(group) or "-vs-" in group:
+                wrong("groups", f"{group!r}: expected lower-case words with hyphens, without '-vs-'")
     if spec.axis and not SLUG.fullmatch(spec.axis):
-        mistakes.append(f"{where}: axis: expected lower-case words with hyphens, found {spec.axis!r}")
+        wrong("axis", f"expected lower-case words with hyphens, found {spec.axis!r}")
+    if len(spec.controls) > 1:
+        wrong("controls", f"expected one, the matched one, found {len(spec.controls)}")
     for control in spec.controls:
-        if control not in shipped() and not (folder.parent / control / "pack.yaml").is_file():
-            mistakes.append(f"{where}: controls: there is no pack {control!r}{_near(control, shipped())}")
-    bad = [
-        kind
-        for kind in spec.files
-        if kind not in files or PurePosixPath(spec.files[kind]).name != spec.files[kind]
-    ]
-    return spec.model_copy(update={"files": {k: v for k, v in spec.files.items() if k not in bad}})
+        if control == spec.name:
+            wrong("controls", "a pack cannot be its own control: effect minus control would always be 0")
+        elif control not in shipped() and not (
+            SLUG.fullmatch(control) and (folder.parent / control / "pack.yaml").is_file()
+        ):
+            wrong("controls", f"there is no pack {control!r}{_near(control, shipped())}")
+    return spec.model_copy(
+        update={"files": {k: v for k, v in spec.files.items() if k in kinds and _plain(v)}}
+    )
+
+
+def _plain(name: str) -> bool:
+    return PurePosixPath(name).name == name and "\\" not in name and name.endswith(".csv")
 
 
 def _table(name: str, kind: str, text: str, mistakes: list[str]) -> list[dict[str, str]]:
     required, optional = COLUMNS[kind]
-    rows = list(csv.reader(io.StringIO(text), strict=False))
+    rows: list[list[str]] = []
+    starts: list[int] = []
+    reader = csv.reader(io.StringIO(text), strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            rows.append(cells)
+            starts.append(line)
+            line = reader.line_num + 1
+    except csv.Error as exc:
+        mistakes.append(
+            f"{name}:{line}: not CSV: {exc}; a cell with a quote or a comma stands in double quotes"
+        )
     if not rows:
         mistakes.append(f"{name}: empty; expected the columns {','.join(required)}")
         return []
@@ -344,7 +463,7 @@ def _table(name: str, kind: str, text: str, mistakes: list[str]) -> list[dict[st
     if len(rows) == 1:
         mistakes.append(f"{name}: no rows")
     out, seen = [], Counter[str]()
-    for line, cells in enumerate(rows[1:], start=2):
+    for line, cells in zip(starts[1:], rows[1:], strict=True):
         if not cells:
             continue
         if len(cells) != len(header):
@@ -354,8 +473,17 @@ def _table(name: str, kind: str, text: str, mistakes: list[str]) -> list[dict[st
         for column in required:
             if column != "covariate" and not row[column].strip():
                 mistakes.append(f"{name}:{line}: {column} is empty")
-        if row["id"] != row["id"].strip() or any(c in row["id"] for c in "/\n\t"):
-            mistakes.append(f"{name}:{line}: id: no spaces around it and no '/' in it, found {row['id']!r}")
+        for column, cell in row.items():
+            if "\n" in cell:
+                mistakes.append(f"{name}:{line}: {column}: holds a line break")
+            if token := next((t for t in SPECIAL_TOKENS if t in cell.lower()), None):
+                mistakes.append(
+                    f"{name}:{line}: {column}: write the words, not {token.upper() if token[0] == '[' else token}; masking is done on ids"
+                )
+            if column in _KEYS and cell != cell.strip():
+                mistakes.append(f"{name}:{line}: {column}: no spaces around it, found {cell!r}")
+        if any(c in row["id"] for c in "/\t"):
+            mistakes.append(f"{name}:{line}: id: no '/' in it, found {row['id']!r}")
         seen[row["id"]] += 1
         if seen[row["id"]] == 2:
             mistakes.append(f"{name}:{line}: the id {row['id']!r} is already used")
@@ -384,9 +512,10 @@ def _build(
                 covariate = float(row["covariate"])
             except ValueError:
                 covariate = float("nan")
-            if not abs(covariate) < float("inf"):
+            if not 0 <= covariate <= 1:
                 mistakes.append(
-                    f"{file['fillers']}:{row['_line']}: covariate: expected a number or nothing, found {row['covariate']!r}"
+                    f"{file['fillers']}:{row['_line']}: covariate: expected a share between 0 and 1 or nothing, "
+                    f"found {row['covariate']!r}"
                 )
         fillers.append(Filler(row["id"], row["form"], row["group"], covariate, row.get("match", "")))
     pairs = []
@@ -394,23 +523,12 @@ def _build(
         where = f"{file['pairs']}:{row['_line']}"
         if row["more"].strip() == row["less"].strip():
             mistakes.append(f"{where}: more and less are the same sentence: the pair is incomplete")
-        if row["axis"] and not SLUG.fullmatch(row["axis"]):
+        if row["axis"] == "all":
+            mistakes.append(f"{where}: axis: 'all' is the name of all axes together")
+        elif row["axis"] and not SLUG.fullmatch(row["axis"]):
             mistakes.append(f"{where}: axis: expected lower-case words with hyphens, found {row['axis']!r}")
         pairs.append(Pair(row["id"], row["axis"], row["template"], row["more"], row["less"]))
     sentences = [(row["id"], row["text"]) for row in tables.get("sentences", [])]
-    for kind, words in (
-        ("templates", [(t.id, t.text) for t in templates]),
-        ("fillers", [(f.id, f.form) for f in fillers]),
-        ("pairs", [(p.id, s) for p in pairs for s in (p.more, p.less)]),
-        ("sentences", sentences),
-    ):
-        for row_id, text in words:
-            for token in SPECIAL_TOKENS:
-                if token in text:
-                    mistakes.append(
-                        f"{file[kind]}: {row_id}: {token} stands in the text and would be read as the token itself; "
-                        "masking is done on ids"
-                    )
     for kind, key, texts in (
         ("templates", "text", [t.text for t in templates]),
         ("fillers", "form", [f.form for f in fillers]),
@@ -427,10 +545,12 @@ def _build(
 
 def _check_slots(where: str, text: str, mistakes: list[str]) -> None:
     try:
-        slots = [s for _, s, _, _ in string.Formatter().parse(text) if s is not None]
+        parts = [(s, f"{c or ''}{f}") for _, s, f, c in string.Formatter().parse(text) if s is not None]
     except ValueError as exc:
         mistakes.append(f"{where}: text: unbalanced braces ({exc})")
         return
+    slots = [slot for slot, _ in parts]
+    mistakes += [f"{where}: text: write {{{s}}} alone, without {extra!r}" for s, extra in parts if extra]
     for slot in sorted(set(slots)):
         if slot not in _SLOTS:
             mistakes.append(f"{where}: text: unknown slot {{{slot}}}{_near(slot, _SLOTS)}")

@@ -1,14 +1,15 @@
 """Every audit calibrates itself: statistics and gate, run on copies of this model's own scores.
 
-Null copies keep the scores' dependence: what templates, fillers and single cells add to the fit is
-separated and its sign flipped cluster by cluster (a wild cluster bootstrap), which is what swapping
-the two groups' labels there would do. Spiked copies add a known effect. No forward pass is needed.
+Null copies keep the scores' dependence: what templates, fillers and single cells add to each
+coefficient of the fit is separated and its sign flipped cluster by cluster (a wild cluster
+bootstrap), which is what swapping the two groups' labels there would do. Spiked copies add a known effect. No forward pass is needed.
 It tests statistics and gate; the known-answer models test the scoring.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from albert_audit.gate import decide
 from albert_audit.stats import Design, Fit, clopper_pearson, estimate
@@ -64,13 +65,22 @@ def null_copies(design: Design, y: Array, runs: int, rng: np.random.Generator) -
     copies = np.zeros((len(y), runs))
     for codes in design.clusters:
         count = int(codes.max()) + 1
-        part = (np.bincount(codes, rest, count) / np.bincount(codes, minlength=count))[codes]
-        if len(design.clusters) == 1:
-            part = rest  # everything within a cluster flips together
+        # Within one clustering everything flips together. Of two, each has what it adds to every
+        # coefficient: its mean, its own slope, its own mean beside the control.
+        part = rest if len(design.clusters) == 1 else _within(design.x, rest, codes)
         rest = rest - part
         # Estimated parts are shrunk by what the fit took away; give it back.
         copies += (part * np.sqrt(count / max(count - 1, 1)))[:, None] * _signs(count, runs, rng)[codes]
     return copies + rest[:, None] * _signs(len(y), runs, rng)
+
+
+def _within(x: Array, y: Array, codes: NDArray[np.intp]) -> Array:
+    """Return the fit of `y` on `x` within each cluster alone."""
+    out: Array = np.zeros(len(y))
+    order = np.argsort(codes, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        out[rows] = x[rows] @ np.linalg.lstsq(x[rows], y[rows], rcond=1e-10)[0]
+    return out
 
 
 def _signs(count: int, runs: int, rng: np.random.Generator) -> Array:

@@ -311,10 +311,14 @@ class SelfCheck(Frozen):
 
 
 class RowSelector(Frozen):
-    """Which rows of ``measurements.parquet`` a number was computed from."""
+    """Which rows of ``measurements.parquet`` a number was computed from.
+
+    A row counts when each column of `where` equals its text and each of `at_least` reaches its number.
+    """
 
     file: str = "measurements.parquet"
     where: dict[str, str]
+    at_least: dict[str, float] = {}
     rows: int
 
 

@@ -24,7 +24,7 @@ MASS = 1e-3
 
 def contrasts(pack: Pack) -> list[tuple[str, str]]:
     """Return the one contrast, real against shuffled."""
-    return [(pack.spec.language, "real-vs-shuffled")]
+    return [(pack.language, "real-vs-shuffled")]
 
 
 def statistics(pack: Pack) -> list[Statistic]:
@@ -51,7 +51,7 @@ def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:
         value = float(next(scored).sum() - next(scored).sum()) if ok else None
         rows.append(
             {
-                "pack": pack.name, "measure": "sentence_floor", "axis": pack.spec.language,
+                "pack": pack.name, "measure": "sentence_floor", "axis": pack.language,
                 "contrast": "real-vs-shuffled", "group": "", "item": sid, "cluster_a": sid, "cluster_b": "",
                 "role": "probe", "covariate": None, "value": value, "unit": "nats",
                 "skipped": "" if ok else f"longer than {scorer.id.max_tokens} tokens",

@@ -77,10 +77,14 @@ class Measure:
 
 
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return rows as a frame with all columns and stable types."""
+    """Return rows as a frame with all columns and stable types; a value that is not finite is skipped."""
     out = pd.DataFrame(rows, columns=list(COLUMNS))
     text = [c for c in COLUMNS if c not in ("covariate", "value")]
-    return out.astype({**dict.fromkeys(text, "str"), "covariate": "float64", "value": "float64"})
+    out = out.astype({**dict.fromkeys(text, "str"), "covariate": "float64", "value": "float64"})
+    finite = np.isfinite(out["value"].to_numpy())
+    out["value"] = out["value"].where(finite)
+    out["skipped"] = out["skipped"].where(finite | (out["skipped"] != ""), "the model gave no finite score")
+    return out
 
 
 def items(rows: pd.DataFrame, *, prior: bool) -> pd.DataFrame:

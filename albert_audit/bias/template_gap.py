@@ -110,9 +110,15 @@ def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:
     asks = _Asks(scorer.mask_id)
     steps: dict[tuple[str, str, str, str], list[tuple[tuple[Any, ...], int]]] = {}
     skipped: dict[tuple[str, str], str] = {}
+    target: tuple[int, ...]
+    other: tuple[int, ...]
     for (template, filler, word), (_, spans), e in zip(cells, filled, encoded, strict=True):
-        reason = _unfit(scorer, e)
-        target, other = find_word(e, *spans["target"]), find_word(e, *spans["filler"])
+        reason, target, other = _unfit(scorer, e), (), ()
+        if not reason:
+            try:
+                target, other = find_word(e, *spans["target"]), find_word(e, *spans["filler"])
+            except ValueError:  # one item of a pack, not a reason to lose all of it
+                reason = "a piece reaches across the border of a word, which so cannot be masked alone"
         if reason:
             skipped[template.id, filler.id] = reason
             continue

@@ -307,8 +307,9 @@ class FakeScorer(ScorerBase):
                 ids.append(self._ids.setdefault(piece, len(self._ids)))
                 if len(self._ids) > len(self._names):
                     self._names.append(piece)
-                offsets.append((at, at + len(piece)))
-                at += len(piece)
+                # A piece may be longer than what it stands for (<unk>); it never leaves its word.
+                offsets.append((at, min(at + len(piece), end)))
+                at = min(at + len(piece), end - 1)
         ids.append(3)
         offsets.append((0, 0))
         special = (True, *(False,) * (len(ids) - 2), True)

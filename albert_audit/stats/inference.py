@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -18,6 +19,7 @@ MIN_DF = 8.0
 """Below these degrees of freedom no interval is given: none would be honest."""
 
 
+@lru_cache(maxsize=1024)
 def _criticals(df: float, comparisons: int) -> dict[Level, float]:
     return {
         "0.90": float(stats.t.ppf(0.95, df)),
