@@ -192,9 +192,9 @@ def finish(audit: Audit) -> Audit:
     write(audit.dir / VERDICT, audit.verdict)
     files = {name: sha256(audit.dir / name) for name in HASHED}
     manifest = audit.manifest.model_copy(update={"files": files, "complete": True})
-    write(audit.dir / MANIFEST, manifest)
     done = Audit(audit.dir, manifest, audit.findings, audit.verdict, audit.policy, audit.run)
     render(done)
+    write(audit.dir / MANIFEST, manifest)  # last: an audit without its card is not complete
     return done
 
 

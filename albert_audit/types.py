@@ -451,8 +451,12 @@ class Policy(Document):
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the content; formatting and comments of the file do not count."""
-        return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
+        """SHA-256 of the content; formatting, comments and fields left at their default do not count.
+
+        So a field that a later version adds does not change the hash of a policy without it.
+        """
+        content = self.model_dump_json(by_alias=True, exclude_defaults=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 class State(StrEnum):

@@ -286,12 +286,21 @@ class FakeScorer(ScorerBase):
         self._names = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
         self._ids = {n: i for i, n in enumerate(self._names)}
         self.can = frozenset({Ability.MASK_LOGPROBS, Ability.TOKEN_LOGPROBS})
-        self.mask_id, self.unknown_id = 4, 1
         self.id = ModelId(
             name="fake", head=Head.MASKED_LM, sha256="0" * 64, weights_sha256="0" * 64,
             config_sha256="0" * 64, tokenizer_sha256="0" * 64, tokenizer="words", depth=1,
             parameters=0, flops_per_token=0, vocab_size=10_000, max_tokens=max_tokens,
         )  # fmt: skip
+
+    @property
+    def mask_id(self) -> int:
+        """See `Scorer`."""
+        return 4
+
+    @property
+    def unknown_id(self) -> int:
+        """See `Scorer`."""
+        return 1
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """See `Scorer`."""

@@ -101,6 +101,11 @@ class ScorerBase:
     can: frozenset[Ability]
     budget: int = CPU_BUDGET
 
+    @property
+    def mask_id(self) -> int:
+        """See `Scorer`."""
+        raise NotImplementedError
+
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """See `Scorer`."""
         raise NotImplementedError
@@ -110,14 +115,28 @@ class ScorerBase:
         raise NotImplementedError
 
     def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
-        """See `Scorer`: the batches of all queries, put back into their order."""
+        """See `Scorer`: the batches of all queries, put back into their order.
+
+        What is asked twice is computed once; two scores of a sentence share many masked inputs.
+        """
+        places: dict[MaskQuery, list[int]] = {}
+        for i, query in enumerate(queries):
+            places.setdefault(self._bare(query), []).append(i)
+        unique = list(places)
+        plan = self.batches([len(q.ids) for q in unique])
         out: list[Array | None] = [None] * len(queries)
-        plan = self.batches([len(q.ids) for q in queries])
-        answers = self.mask_batches([[queries[i] for i in batch] for batch in plan])
-        for batch, found in zip(plan, answers, strict=True):
-            for i, answer in zip(batch, found, strict=True):
-                out[i] = answer
+        for batch, found in zip(plan, self.mask_batches([[unique[k] for k in b] for b in plan]), strict=True):
+            for k, answer in zip(batch, found, strict=True):
+                for i in places[unique[k]]:
+                    out[i] = answer
         return [a for a in out if a is not None]
+
+    def _bare(self, query: MaskQuery) -> MaskQuery:
+        """Return the query with masks in place: what stood under them does not matter."""
+        ids = list(query.ids)
+        for i in query.masked:
+            ids[i] = self.mask_id
+        return MaskQuery(tuple(ids), query.type_ids, query.masked, query.at, query.ask)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """See `Scorer`: one length a batch, at most `budget` tokens, longest first."""

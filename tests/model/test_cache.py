@@ -41,6 +41,12 @@ def pll_queries(scorer, texts=TEXTS, rule="pll"):
     return [q for e in scorer.encode(texts) for q in token_queries(e, rule)]
 
 
+def masked(scorer, q):
+    """The query with masks in place, as it reaches the model."""
+    ids = tuple(scorer.mask_id if i in q.masked else t for i, t in enumerate(q.ids))
+    return dataclasses.replace(q, ids=ids)
+
+
 def same_bytes(a, b) -> bool:
     return [x.tobytes() for x in a] == [y.tobytes() for y in b] and [x.shape for x in a] == [
         y.shape for y in b
@@ -98,7 +104,9 @@ def test_the_batches_are_those_of_an_uncached_run(mlm, store):
     inner = Recorder(mlm)
     queries = pll_queries(mlm, list(resources.reference_sentences("en")[:20]))
     CachedScorer(inner, store, device="cpu").mask_logprobs(queries)
-    plan = [[queries[i] for i in batch] for batch in mlm.batches([len(q.ids) for q in queries])]
+    bare = [masked(mlm, q) for q in queries]
+    assert len(set(bare)) == len(bare)
+    plan = [[bare[i] for i in batch] for batch in mlm.batches([len(q.ids) for q in queries])]
     assert inner.calls == plan
     assert max(map(len, plan)) > 1
 
@@ -106,7 +114,8 @@ def test_the_batches_are_those_of_an_uncached_run(mlm, store):
 def test_a_half_filled_batch_is_computed_again_whole(mlm, store, path):
     inner = Recorder(mlm)
     cached = CachedScorer(inner, store, device="cpu")
-    queries = pll_queries(mlm, ["He is here", "She is here"])
+    queries = [masked(mlm, q) for q in pll_queries(mlm, ["He is here", "She is there"])]
+    assert len(set(queries)) == len(queries)
     assert len(mlm.batches([len(q.ids) for q in queries])) == 1
     expected = cached.mask_logprobs(queries)
     with sqlite3.connect(path) as db:

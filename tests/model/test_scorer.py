@@ -296,12 +296,33 @@ def test_any_query_equals_the_plain_loop(mlm, stock, data):
     all_close(mlm.mask_logprobs(queries), [answer_naively(stock, q) for q in queries])
 
 
+def distinct(scorer, queries):
+    """What is left of queries when masks are in place and nothing is asked twice."""
+    seen = {}
+    for q in queries:
+        ids = tuple(scorer.mask_id if i in q.masked else t for i, t in enumerate(q.ids))
+        seen[ids, q.type_ids, q.masked, q.at, q.ask] = len(ids)
+    return list(seen.values())
+
+
+def test_what_is_asked_twice_is_computed_once(tiny_handles, many):
+    ticks = []
+    scorer = TorchScorer(tiny_handles[Head.MASKED_LM], progress=ticks.append)
+    once = scorer.mask_logprobs(many)
+    tokens = sum(ticks)
+    thrice = scorer.mask_logprobs([q for q in many for _ in range(3)])
+    assert sum(ticks) == 2 * tokens
+    for i, answer in enumerate(once):
+        assert all(answer.tobytes() == again.tobytes() for again in thrice[3 * i : 3 * i + 3])
+
+
 def test_progress_counts_every_token_once(tiny_handles, many):
     ticks = []
     scorer = TorchScorer(tiny_handles[Head.MASKED_LM], progress=ticks.append)
     scorer.mask_logprobs(many)
-    assert sum(ticks) == sum(len(q.ids) for q in many)
-    assert len(ticks) == len(scorer.batches([len(q.ids) for q in many]))
+    lengths = distinct(scorer, many)
+    assert sum(ticks) == sum(lengths) < sum(len(q.ids) for q in many)
+    assert len(ticks) == len(scorer.batches(lengths))
     ticks.clear()
     scorer.embeddings(["a b", "c"], pool="cls")
     assert sum(ticks) == 7
@@ -644,7 +665,7 @@ def test_too_little_memory_halves_the_batch_and_goes_on(tiny_handles, mlm, many,
     monkeypatch.setattr(scorer, "_encoder", small)
     all_close(scorer.mask_logprobs(many), mlm.mask_logprobs(many))
     assert max(sizes) > 6, "some batches were too large"
-    assert sum(ticks) == sum(len(q.ids) for q in many)
+    assert sum(ticks) == sum(distinct(scorer, many))
 
 
 def test_too_little_memory_for_one_input_is_an_error(tiny_handles, many, monkeypatch):
