@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import pandas as pd
 import albert_audit
 from albert_audit import findings as finder
 from albert_audit import folder, gate, packs
-from albert_audit.bias import MEASURES, crows_pairs
+from albert_audit.bias import MEASURES, crows_pairs, frame
 from albert_audit.config import AuditConfig, load_config
 from albert_audit.findings import Measured, checks, stream
 from albert_audit.folder import Audit
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from albert_audit.model.scorer import Progress, Scorer
 
 LOADERS = {crows_pairs.NAME: crows_pairs.load}
-_VERSIONS = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "statsmodels", "pyarrow")
+_VERSIONS = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "pyarrow")
 
 
 class Watcher(Protocol):
@@ -148,6 +149,12 @@ def plan(config: AuditConfig) -> Plan:
     if chosen is None:
         chosen = [p for p in _shipped_probes() if MEASURES[p.spec.measure].needs in can]
     probes = [*chosen, *data]
+    if repeated := [n for n, count in Counter(p.name for p in probes).items() if count > 1]:
+        raise UsageError(f"the pack {repeated[0]} was given twice", "name each pack once")
+    if not probes and config.packs is not None:
+        raise UsageError(
+            "no pack is chosen: `packs` is empty", "name some, or leave `packs` out for all that fit"
+        )
     if not probes:
         raise UsageError(
             f"no shipped pack can test a model with the head {head} yet",
@@ -158,9 +165,16 @@ def plan(config: AuditConfig) -> Plan:
         raise PolicyError(
             f"no policy is shipped for the head {head}", "write one and give it with --policy FILE"
         )
-    gate.check_policy(policy, head, _checks(probes, head), _checks(_shipped_probes(), head))
+    alone = [p for p in probes if not p.spec.controls]
+    gate.check_policy(
+        policy,
+        head,
+        _checks(probes, head),
+        _checks(_shipped_probes(), head),
+        uncontrolled=_checks(alone, head),
+    )
     able = [p for p in probes if MEASURES[p.spec.measure].needs in can]
-    everything = _with_controls(able)
+    everything = _differing(_with_controls(able))
     handle = loading.load(config.model, revision=config.revision, device=config.device)
     counter = CountingScorer(TorchScorer(handle, budget=config.batch_tokens))
     costs = []
@@ -184,6 +198,18 @@ def _data(name: str, path: Path) -> Pack:
     return LOADERS[name](path)
 
 
+def _differing(given: Sequence[Pack]) -> list[Pack]:
+    """Leave out a pack that is given twice; refuse two different packs of one name."""
+    out: dict[str, Pack] = {}
+    for pack in given:
+        if out.setdefault(pack.name, pack).sha256 != pack.sha256:
+            raise UsageError(
+                f"two different packs are called {pack.name!r}",
+                "rename one: its folder, and `name` in its pack.yaml",
+            )
+    return list(out.values())
+
+
 def _shipped_probes() -> list[Pack]:
     found = [packs.load(packs.find(name)) for name in packs.shipped()]
     return [p for p in found if p.spec.role == "probe" and p.spec.measure != "sentence_floor"]
@@ -200,10 +226,16 @@ def _with_controls(probes: Sequence[Pack]) -> list[Pack]:
         for name in pack.spec.controls:
             if (place := pack.beside(name)) is not None:
                 controls.setdefault(name, packs.load(place))
-    # A pack of another language brings its floor along, in a folder beside it.
-    floors = {p.language: p.beside(f"floor-{p.language}") for p in probes}
+    # A pack of another language brings its floor along, in a folder beside it; it never replaces a
+    # shipped floor, or a broken model could be made to look fair.
+    floors = {p.language: _floor(p) for p in probes}
     sentence = [packs.load(place) for _, place in sorted(floors.items()) if place is not None]
     return [*sentence, *probes, *controls.values()]
+
+
+def _floor(pack: Pack) -> Path | None:
+    name = f"floor-{pack.language}"
+    return packs.find(name) if name in packs.shipped() else pack.beside(name)
 
 
 def _measure(scorer: Scorer, pack: Pack, seed: int) -> pd.DataFrame:
@@ -265,9 +297,9 @@ def execute(planned: Plan, *, force: bool, watcher: Watcher) -> Audit:
     target = planned.out
     manifest, info = _open(planned, force=force, started=started)
     measured, scorer = _score(planned, watcher)
-    rows = pd.concat([m.rows for m in measured if m.rows is not None], ignore_index=True)
-    rows.to_parquet(target / f".{folder.MEASUREMENTS}.part", index=False, compression="zstd")
-    (target / f".{folder.MEASUREMENTS}.part").replace(target / folder.MEASUREMENTS)
+    every = [m.rows for m in measured if m.rows is not None]
+    rows = pd.concat(every, ignore_index=True) if every else frame([])
+    folder.write_bytes(target / folder.MEASUREMENTS, rows.to_parquet(index=False, compression="zstd"))
     model = planned.handle.id
     policy = planned.policy
     found = Findings(
@@ -277,8 +309,7 @@ def execute(planned: Plan, *, force: bool, watcher: Watcher) -> Audit:
     )
     folder.write(target / folder.FINDINGS, found)
     post_hoc = policy.sha256 != manifest.policy_sha256
-    if post_hoc:
-        folder.write_policy_lock(target, policy)
+    folder.write_policy_lock(target, policy)  # a resumed folder may hold one it was judged by since
     verdict = gate.judge(found, policy, post_hoc=post_hoc)
     finished = _now()
     info = info.model_copy(
@@ -296,18 +327,19 @@ def execute(planned: Plan, *, force: bool, watcher: Watcher) -> Audit:
 def _open(planned: Plan, *, force: bool, started: datetime) -> tuple[Manifest, RunInfo]:
     """Prepare the folder: lock the policy and say what the folder is, before anything is scored."""
     target, identity = planned.out, planned.identity
-    before = folder.read_manifest(target)
-    if before is not None and before.identity != identity and not force:
+    # Forced, the folder may also hold what can no longer be read.
+    before = None if force else folder.read_manifest(target)
+    if before is not None and before.identity != identity:
         raise UsageError(
             f"{target} holds an audit of something else: {before.model.name} ({before.model.sha256[:12]}), "
             f"packs {', '.join(p.name for p in before.packs)}, seed {before.seed}",
             "choose another --out, or --force to replace it",
         )
-    if before is None and target.is_dir() and any(target.iterdir()) and not force:
+    if before is None and not force and _foreign(target):
         raise UsageError(
             f"{target} is not empty and holds no audit", "choose another --out, or --force to write there"
         )
-    resumed = before if before is not None and before.identity == identity and not force else None
+    resumed = before
     try:
         target.mkdir(parents=True, exist_ok=True)
         if resumed is None:
@@ -315,7 +347,7 @@ def _open(planned: Plan, *, force: bool, started: datetime) -> tuple[Manifest, R
                 (target / name).unlink(missing_ok=True)
     except OSError as exc:
         raise UsageError(f"cannot write to {target}: {exc.strerror}", "choose another --out") from None
-    old_run = folder.read_run(target)
+    old_run = folder.read_run(target) if resumed is not None else None
     info = RunInfo(
         started=old_run.started if old_run else started.isoformat(timespec="seconds"),
         device=planned.handle.device.type,
@@ -348,6 +380,17 @@ def _open(planned: Plan, *, force: bool, started: datetime) -> tuple[Manifest, R
     folder.write(target / folder.RUN, info)
     folder.write(target / folder.MANIFEST, manifest)
     return manifest, info
+
+
+def _foreign(target: Path) -> bool:
+    """Whether a folder holds what no audit wrote that was killed before its manifest was there."""
+    ours = {folder.POLICY, folder.RUN, *(folder.part(target / name).name for name in folder.FILES)}
+    try:
+        return any(p.name not in ours for p in target.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        raise UsageError(f"cannot write to {target}: {exc.strerror}", "choose another --out") from None
 
 
 def _score(planned: Plan, watcher: Watcher) -> tuple[list[Measured], CachedScorer]:
@@ -386,7 +429,12 @@ def _score(planned: Plan, watcher: Watcher) -> tuple[list[Measured], CachedScore
 
 def _now() -> datetime:
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    return datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            f"expected SOURCE_DATE_EPOCH in whole seconds, found {epoch!r}", "unset it"
+        ) from None
 
 
 def _not_tested(planned: Plan) -> list[str]:

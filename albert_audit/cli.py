@@ -111,7 +111,7 @@ def run(
         revision=revision,
         workers=workers,
     )
-    if workers is None and settings.workers == 1:
+    if "workers" not in settings.model_fields_set:
         settings = settings.model_copy(update={"workers": "auto"})
     console = _console(stderr=True)
     with console.status("loading the model and planning") if console.is_terminal else _nothing():
@@ -135,6 +135,8 @@ def _pairs(given: list[str] | None) -> dict[str, str] | None:
                 f"expected --data NAME=PATH, found {text!r}",
                 "e.g. --data crows-pairs=crows_pairs_anonymized.csv",
             )
+        if name in out:
+            raise UsageError(f"--data {name} is given twice", "give one file")
         out[name] = path
     return out
 
@@ -220,11 +222,11 @@ def _show_verdict(audit: Audit) -> None:
     console = _console()
     verdict = audit.verdict
     console.print(f"{verdict.verdict}", style=_STYLES.get(verdict.verdict, "bold"), end="")
-    console.print(f"  {verdict.reason}", markup=False)
+    console.print(f"  {verdict.reason}", markup=False, soft_wrap=True)
     post_hoc = ", judged post hoc" if verdict.policy.post_hoc else ""
     console.print(
         f"  {audit.findings.model.name} ({audit.findings.model.sha256[:12]}), "
-        f"policy {verdict.policy.name} version {verdict.policy.version}{post_hoc}", markup=False,
+        f"policy {verdict.policy.name} version {verdict.policy.version}{post_hoc}", markup=False, soft_wrap=True,
     )  # fmt: skip
     for r in verdict.results:
         number = ""

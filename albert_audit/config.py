@@ -66,11 +66,17 @@ def load_config(path: Path | None, **flags: Any) -> AuditConfig:
         try:
             data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except OSError as exc:
-            raise UsageError(f"cannot read the configuration {path}: {exc.strerror}") from None
+            raise UsageError(
+                f"cannot read the configuration {path}: {exc.strerror}", "give the path of an audit.yaml"
+            ) from None
         except (yaml.YAMLError, UnicodeDecodeError) as exc:
-            raise UsageError(f"{path} is not YAML: {exc}") from None
+            raise UsageError(
+                f"{path} is not YAML: {exc}", "write it as `key: value` lines, in UTF-8"
+            ) from None
         if not isinstance(data, dict):
-            raise UsageError(f"{path}: expected a mapping, found {type(data).__name__}")
+            raise UsageError(
+                f"{path}: expected a mapping, found {type(data).__name__}", "write it as `key: value` lines"
+            )
     merged = {**data, **{k: v for k, v in flags.items() if v is not None}}
     config: AuditConfig = AuditConfig.read(merged, where=str(path or "the command line"))
     if not config.model:

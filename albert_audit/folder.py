@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from albert_audit import gate
-from albert_audit.render import html, junit
+from albert_audit.rendering import html, junit
 from albert_audit.types import (
     Document,
     EvidenceError,
@@ -110,6 +111,11 @@ def load(path: str | Path) -> Audit:
         raise UsageError(f"there is no audit in {folder} (no {MANIFEST})", "give the folder that `run` wrote")
     if not manifest.complete:
         raise EvidenceError(f"the audit in {folder} did not finish", "run the same command again; it resumes")
+    if unvouched := sorted(set(HASHED) - set(manifest.files)):
+        raise EvidenceError(
+            f"{MANIFEST} does not vouch for {', '.join(unvouched)}",
+            "restore the folder, or run the audit again with --force",
+        )
     for name, expected in manifest.files.items():
         found = sha256(folder / name) if (folder / name).is_file() else "nothing"
         if found != expected:
@@ -162,12 +168,25 @@ def sha256(path: Path) -> str:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = part(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as exc:
+        with suppress(OSError):
+            temporary.unlink()
+        raise EvidenceError(
+            f"cannot write {path}: {exc.strerror}",
+            "make the folder writable or make room, then run the same command again; scores are kept",
+        ) from None
+
+
+def part(path: Path) -> Path:
+    """Return where a file is written before it is there whole."""
+    return path.with_name(f".{path.name}.part")
 
 
 def write(path: Path, document: Document) -> None:

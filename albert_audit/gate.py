@@ -82,7 +82,14 @@ def default_policy(head: Head) -> Policy | None:
     return None
 
 
-def check_policy(policy: Policy, head: Head, checks: Mapping[str, bool], known: Iterable[str]) -> None:
+def check_policy(
+    policy: Policy,
+    head: Head,
+    checks: Mapping[str, bool],
+    known: Iterable[str],
+    *,
+    uncontrolled: Iterable[str] = (),
+) -> None:
     """Refuse, before anything is scored, a policy that this audit cannot serve.
 
     Parameters
@@ -91,17 +98,21 @@ def check_policy(policy: Policy, head: Head, checks: Mapping[str, bool], known: 
         Finding id → whether it may gate on this head, for the packs of this audit.
     known : iterable of str
         Finding ids of every pack that could have been chosen, shipped ones included.
+    uncontrolled : iterable of str
+        Finding ids of packs without a control: they have no difference to judge.
 
     Raises
     ------
     PolicyError
-        For another head, a check that no known pack has, or a check that only informs.
+        For another head, a check that no known pack has, a check that only informs, or the
+        difference from a control that the pack does not have.
     """
     problems = []
     if head not in policy.heads:
         heads = ", ".join(policy.heads)
         problems.append(f"it is for {heads}; this model has the head {head}")
     everything = sorted({*checks, *known})
+    alone = sorted(uncontrolled)
     for rule in policy.rules:
         if not any(fnmatchcase(k, rule.check) for k in everything):
             near = difflib.get_close_matches(rule.check, everything, n=1, cutoff=0.4)
@@ -113,6 +124,11 @@ def check_policy(policy: Policy, head: Head, checks: Mapping[str, bool], known: 
         if informing:
             problems.append(
                 f"rule {rule.id!r}: {informing[0]!r} only informs on the head {head} and cannot gate"
+            )
+        bare = [k for k in alone if fnmatchcase(k, rule.check)] if rule.metric == "difference" else []
+        if bare:
+            problems.append(
+                f"rule {rule.id!r}: metric 'difference': the pack of {bare[0]!r} names no control; use 'effect'"
             )
     if problems:
         raise PolicyError(

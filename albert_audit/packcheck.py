@@ -128,7 +128,10 @@ def create(directory: Path, measure: str) -> list[Path]:
     starters = resources.reports() / "starters"
     known = sorted(p.name for p in starters.iterdir())
     if measure not in known:
-        raise UsageError(f"expected --measure {' or '.join(known)}, found {measure!r}")
+        raise UsageError(
+            f"expected --measure {' or '.join(known)}, found {measure!r}",
+            "e.g. albert-audit packs new ./my-pack-en --measure template_gap",
+        )
     name = directory.resolve().name
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} exists and is not empty", "choose another folder")
@@ -137,10 +140,13 @@ def create(directory: Path, measure: str) -> list[Path]:
             f"the folder's name is the pack's: expected lower-case words with hyphens, found {name!r}",
             "e.g. albert-audit packs new ./pronouns-trades-en",
         )
-    directory.mkdir(parents=True, exist_ok=True)
     written = []
-    for source in sorted((starters / measure).iterdir()):
-        target = directory / source.name
-        target.write_text(source.read_text(encoding="utf-8").replace("NAME", name), encoding="utf-8")
-        written.append(target)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for source in sorted((starters / measure).iterdir()):
+            target = directory / source.name
+            target.write_text(source.read_text(encoding="utf-8").replace("NAME", name), encoding="utf-8")
+            written.append(target)
+    except OSError as exc:
+        raise UsageError(f"cannot write to {directory}: {exc.strerror}", "choose another folder") from None
     return written

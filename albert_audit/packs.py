@@ -212,6 +212,9 @@ def shipped() -> list[str]:
 def find(name: str) -> Path:
     """Return the folder of a pack given by name or by path.
 
+    The name of a shipped pack means the shipped pack, whatever lies in the working directory;
+    ``./name`` means the folder.
+
     Raises
     ------
     UsageError
@@ -219,6 +222,8 @@ def find(name: str) -> Path:
     """
     if name in shipped():
         return resources.probes() / name
+    if not name:
+        raise UsageError("the name of the pack is empty", "`albert-audit packs list` shows the shipped ones")
     given = Path(name).expanduser()
     if (given / "pack.yaml").is_file():
         return given
@@ -540,7 +545,9 @@ def _build(
     given = [f.covariate is not None for f in fillers]
     if any(given) and not all(given):
         mistakes.append(f"{file['fillers']}: covariate: give it for every filler or for none")
-    return Pack(spec, sha256, tuple(templates), tuple(fillers), tuple(pairs), tuple(sentences), folder)
+    return Pack(
+        spec, sha256, tuple(templates), tuple(fillers), tuple(pairs), tuple(sentences), folder.resolve()
+    )
 
 
 def _check_slots(where: str, text: str, mistakes: list[str]) -> None:

@@ -17,6 +17,7 @@ Exceptions
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -121,12 +122,20 @@ class Document(Frozen):
     def read(cls, data: Mapping[str, Any], *, where: str, error: type[AuditError] = UsageError) -> Any:
         """Validate `data`, turning every mistake into one readable error of type `error`."""
         try:
-            if not cls.by_hand and "schema" not in data:
+            if isinstance(data, Mapping) and not cls.by_hand and "schema" not in data:
                 raise error(f"{where} has no schema: expected 'albert-audit/{cls.kind}@{cls.number}'")
             return cls.model_validate(data)
         except ValidationError as exc:
-            lines = [f"  {'.'.join(str(p) for p in e['loc']) or '(file)'}: {e['msg']}" for e in exc.errors()]
-            raise error(f"{where} is not a valid {cls.kind} document:\n" + "\n".join(lines)) from None
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            lines = []
+            for e in exc.errors():
+                place, said = ".".join(str(p) for p in e["loc"]) or "(file)", e["msg"]
+                if e["type"] == "extra_forbidden":
+                    near = difflib.get_close_matches(place, known, n=1) if len(e["loc"]) == 1 else []
+                    said = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+                lines.append(f"  {place}: {said}")
+            hint = f"its keys are {', '.join(known)}" if cls.by_hand else ""
+            raise error(f"{where} is not a valid {cls.kind} document:\n" + "\n".join(lines), hint) from None
 
 
 # --- the model ------------------------------------------------------------------------------

@@ -96,9 +96,13 @@ def main() -> None:
     model, config = make_model()
     scorer = make_scorer(model, config)
     queries = make_queries(options.share, seed=0)
-    print(f"{len(queries)} inputs, {sum(len(q.ids) for q in queries):,} tokens, {torch.get_num_threads()} threads")
+    print(
+        f"{len(queries)} inputs, {sum(len(q.ids) for q in queries):,} tokens, {torch.get_num_threads()} threads"
+    )
     few = queries[:200]
-    gap = max(abs(float(a[0, 0]) - b) for a, b in zip(scorer.mask_logprobs(few), loop(model, few), strict=True))
+    gap = max(
+        abs(float(a[0, 0]) - b) for a, b in zip(scorer.mask_logprobs(few), loop(model, few), strict=True)
+    )
     print(f"largest difference from the loop on {len(few)} inputs: {gap:.1e} nats")
     rows = []
     for r in range(options.repetitions):

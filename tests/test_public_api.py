@@ -49,7 +49,7 @@ def test_the_names_are_the_promised_ones() -> None:
         "from albert_audit import Finding, Policy, judge, load, render",
         "from albert_audit import Audit",
         "import albert_audit.cli",
-        "import albert_audit.gate, albert_audit.folder, albert_audit.render.html, albert_audit.config, albert_audit.packs",
+        "import albert_audit.gate, albert_audit.folder, albert_audit.rendering.html, albert_audit.config, albert_audit.packs",
     ],
 )
 def test_importing_loads_nothing_heavy(code: str) -> None:
@@ -61,7 +61,7 @@ def test_importing_loads_nothing_heavy(code: str) -> None:
     [
         "import albert_audit; albert_audit.load; f = albert_audit.render",
         "from albert_audit import render as f",
-        "import albert_audit.render.html; from albert_audit import render as f",
+        "import albert_audit.rendering.html; from albert_audit import render as f",
         "from albert_audit import judge, load, render as f",
     ],
 )

@@ -36,7 +36,10 @@ def load(path: Path) -> Pack:
     try:
         raw = path.read_bytes()
     except OSError as exc:
-        raise UsageError(f"cannot read the CrowS-Pairs file {path}: {exc.strerror}") from None
+        raise UsageError(
+            f"cannot read the CrowS-Pairs file {path}: {exc.strerror}",
+            "give the path of crows_pairs_anonymized.csv",
+        ) from None
     found = hashlib.sha256(raw).hexdigest()
     if found != SHA256:
         raise UsageError(

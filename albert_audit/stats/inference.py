@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import cast
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from albert_audit.stats.linear import Fit
 from albert_audit.stats.power import resolvability
@@ -109,5 +107,9 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     filled = np.array([1.0 if q is None else q for q in p])
     if not len(filled):
         return []
-    corrected = cast("np.ndarray[tuple[int], np.dtype[np.float64]]", multipletests(filled, method="holm")[1])
+    # statsmodels' multipletests gives the same and a full garbage collection with every call.
+    order = np.argsort(filled, kind="stable")
+    steps = np.maximum.accumulate(filled[order] * np.arange(len(filled), 0, -1))
+    corrected = np.empty_like(filled)
+    corrected[order] = np.minimum(steps, 1.0)
     return [None if q is None else float(c) for q, c in zip(p, corrected, strict=True)]

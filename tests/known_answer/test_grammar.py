@@ -44,9 +44,7 @@ def test_every_template_suits_she_he_and_they_alike():
 
 
 def test_each_placebo_is_matched_to_its_own_occupation_and_carries_its_share():
-    occupations = {
-        row["id"]: row for row in read_rows(resources.probes() / PACKS[0] / "fillers.csv")
-    }
+    occupations = {row["id"]: row for row in read_rows(resources.probes() / PACKS[0] / "fillers.csv")}
     placebo = read_rows(resources.probes() / PACKS[1] / "fillers.csv")
     assert sorted(row["match"] for row in placebo) == sorted(occupations)
     for row in placebo:

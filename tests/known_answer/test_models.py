@@ -76,9 +76,7 @@ def test_every_gender_swap_of_the_pairs_is_tied():
                 assert sides[0] == sides[1], row["id"]
 
 
-def test_the_planted_slope_is_the_promised_one_and_a_part_of_the_population_agrees(
-    templates, promised
-):
+def test_the_planted_slope_is_the_promised_one_and_a_part_of_the_population_agrees(templates, promised):
     values = promised["values"]["planted"]
     assert 3.0 < values["occupation"]["female-vs-male"]["slope"] < 4.5
     for group in ("occupation", "placebo"):
@@ -143,9 +141,7 @@ def test_the_same_seed_builds_the_same_bytes_and_another_seed_others(tmp_path: P
         tokenizer = AutoTokenizer.from_pretrained(getattr(made[0], one))
         assert type(tokenizer).__name__ == "AlbertTokenizer"
         assert tokenizer.model_max_length == text.POSITIONS
-        _, report = AlbertForMaskedLM.from_pretrained(
-            getattr(made[0], one), output_loading_info=True
-        )
+        _, report = AlbertForMaskedLM.from_pretrained(getattr(made[0], one), output_loading_info=True)
         assert not report["missing_keys"]
         assert {path.name for path in getattr(made[0], one).iterdir()} == CHECKPOINT
 

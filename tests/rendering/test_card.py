@@ -2,7 +2,7 @@
 
 The golden card is the page for the full sample. After a change that is meant::
 
-    UPDATE_GOLDEN=1 python -m pytest tests/render/test_card.py
+    UPDATE_GOLDEN=1 python -m pytest tests/rendering/test_card.py
 
 writes it anew; look at it in a browser, and at its diff, before committing it.
 """
@@ -25,7 +25,7 @@ from typing import Any
 import html5lib
 import pytest
 
-from albert_audit.render.html import card
+from albert_audit.rendering.html import card
 from albert_audit.types import EvidenceError, State, Status
 from tests.builders import (
     HOSTILE,
@@ -145,7 +145,7 @@ def test_the_golden_card() -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_text(drawn, encoding="utf-8")
     assert drawn == GOLDEN.read_text(encoding="utf-8"), (
-        "the card changed; if that is meant: UPDATE_GOLDEN=1 python -m pytest tests/render/test_card.py"
+        "the card changed; if that is meant: UPDATE_GOLDEN=1 python -m pytest tests/rendering/test_card.py"
     )
 
 
@@ -643,7 +643,7 @@ def test_documents_of_different_audits_are_refused(change: Any) -> None:
 
 def test_the_card_needs_neither_torch_nor_numpy() -> None:
     code = (
-        "import sys; import albert_audit.gate, albert_audit.render.html, albert_audit.render.junit;"
+        "import sys; import albert_audit.gate, albert_audit.rendering.html, albert_audit.rendering.junit;"
         "heavy = {'torch', 'transformers', 'numpy', 'pandas', 'scipy', 'ssl'} & set(sys.modules);"
         "assert not heavy, heavy"
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
-from albert_audit.render.text import Part, Sentence, visible
+from albert_audit.rendering.text import Part, Sentence, visible
 
 
 def data(text: str, cap: int = 600) -> Markup:

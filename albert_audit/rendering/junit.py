@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from html import escape
 
-from albert_audit.render.text import number, significant, visible
+from albert_audit.rendering.text import number, significant, visible
 from albert_audit.types import Findings, RuleResult, State, Status, Verdict, VerdictWord
 
 _MISSING = (State.INVALID, State.NOT_RUN, State.ERROR)

@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from albert_audit import resources
-from albert_audit.render import pieces, text, words
-from albert_audit.render.view import LABELS, card_view
+from albert_audit.rendering import pieces, text, words
+from albert_audit.rendering.view import LABELS, card_view
 from albert_audit.types import EvidenceError, Findings, Manifest, Policy, RunInfo, Verdict
 
 _POLICY = "default-src 'none'; style-src 'sha256-{}'; img-src data:; base-uri 'none'; form-action 'none'"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from albert_audit.render import text
-from albert_audit.render.text import (
+from albert_audit.rendering import text
+from albert_audit.rendering.text import (
     Source,
     day,
     factor,

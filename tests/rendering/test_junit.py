@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from albert_audit.render.junit import junit
+from albert_audit.rendering.junit import junit
 from albert_audit.types import State, Status
 from tests.builders import (
     HOSTILE,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from albert_audit.render import cells, charts, groups
-from albert_audit.render.text import Part, Sentence, Source, decimals_for, lines, theirs, visible
-from albert_audit.render.words import (
+from albert_audit.rendering import cells, charts, groups
+from albert_audit.rendering.text import Part, Sentence, Source, decimals_for, lines, theirs, visible
+from albert_audit.rendering.words import (
     MISSING,
     Judged,
     because,

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from albert_audit.render import cells, charts
-from albert_audit.render.text import Part, Sentence, say, theirs
+from albert_audit.rendering import cells, charts
+from albert_audit.rendering.text import Part, Sentence, say, theirs
 from albert_audit.types import Finding, Status
 
 if TYPE_CHECKING:
-    from albert_audit.render.view import Shown
+    from albert_audit.rendering.view import Shown
 
 _ALIKE = 3  # findings without a result, and with the same reason, that are told together
 _SINGLES = 12  # findings without a result that are told one by one before they are told by pack

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from albert_audit.render.text import Part, Sentence, Source, say, theirs
-from albert_audit.render.words import detail
+from albert_audit.rendering.text import Part, Sentence, Source, say, theirs
+from albert_audit.rendering.words import detail
 from albert_audit.types import Finding, Manifest, Verdict
 
 Pairs: TypeAlias = tuple[tuple[str, Sentence], ...]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from albert_audit.render.text import significant
+from albert_audit.rendering.text import significant
 from albert_audit.types import Estimate, SelfCheck
 
 _KINDS = (("wide", "simultaneous_0.95"), ("usual", "0.95"), ("inner", "0.90"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from albert_audit.render.text import Part, Sentence, Source, say, theirs
+from albert_audit.rendering.text import Part, Sentence, Source, say, theirs
 from albert_audit.types import Finding, Head, Rule, RuleResult, State, Status, Verdict, VerdictWord
 
 NATS = "A nat is a step of the natural logarithm: 0.7 nats double the odds."

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from albert_audit.render.html import card
+from albert_audit.rendering.html import card
 from tests.builders import HOSTILE, Bundle, bundle, hostile_bundle, passing_bundle
 
 CHROMIUM = Path("/usr/bin/chromium")
