@@ -82,8 +82,8 @@ def _wilson(share: float, n: float, critical: float) -> Interval:
     k = critical**2 / n
     centre = (share + k / 2) / (1 + k)
     half = np.sqrt(k * (share * (1 - share) + k / 4)) / (1 + k)
-    # In exact arithmetic the interval holds the share and stays between 0 and 1.
-    low, high = max(float(centre - half), 0.0), min(float(centre + half), 1.0)
+    # In exact arithmetic the interval holds the share, stays between 0 and 1, and nests by level.
+    low, high = max(round(float(centre - half), 12), 0.0), min(round(float(centre + half), 12), 1.0)
     return Interval(low=min(low, share), high=max(high, share))
 
 
