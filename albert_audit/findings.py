@@ -174,7 +174,7 @@ def _finding(
     checked = None
     if rule is not None and statistic.kind != "share" and effect.intervals:
         design, y = (sample.design, sample.values) if rule.metric == "effect" else (joint or (None, None))
-        if design is not None and y is not None:
+        if design is not None and y is not None and np.ptp(y) > 0:  # without noise there is nothing to copy
             checked = self_check(
                 design, y, limit=rule.limit.max_abs, metric=rule.metric, comparisons=comparisons,
                 rng=stream(seed, f"selfcheck/{identity}"),
