@@ -13,6 +13,7 @@ def main() -> None:
     Exit codes: 0 pass, 1 fail, 2 usage, policy or refused model, 3 incomplete or crashed, 4
     inconclusive, 130 interrupted.
     """
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for them takes time and finds none
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

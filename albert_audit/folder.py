@@ -170,6 +170,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     temporary = part(path)
     try:
+        if path.is_file() and path.read_bytes() == content:
+            return
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
