@@ -407,7 +407,8 @@ def _score(planned: Plan, watcher: Watcher) -> tuple[list[Measured], CachedScore
         if planned.workers > 1 and handle.folder is not None:
             pool = stack.enter_context(workers(handle.folder, planned.workers, budget))
             inner = PooledScorer(here, pool)
-        scorer = CachedScorer(inner, store, device=handle.device.type)
+        threads = handle.threads if inner is here else 1  # they, too, decide a score's last digits
+        scorer = CachedScorer(inner, store, device=f"{handle.device.type}:{threads}")
         for cost in planned.costs:
             with watcher.task(cost.pack.spec.title, cost.tokens) as advance:
                 inner.progress = scorer.progress = advance

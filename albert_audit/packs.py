@@ -414,8 +414,8 @@ def _spec(folder: Path, raw: str, mistakes: list[str]) -> PackSpec | None:
         for word, count in words.items():
             if count > 1:
                 wrong("groups", f"the word {word!r} is given {count} times")
-            if "[mask]" in word:
-                wrong("groups", f"{word!r}: a mask is no word")
+            if any(token in word for token in SPECIAL_TOKENS):
+                wrong("groups", f"{word!r}: a token of the model is no word")
         for group in spec.groups:
             if not SLUG.fullmatch(group) or "-vs-" in group:
                 wrong("groups", f"{group!r}: expected lower-case words with hyphens, without '-vs-'")

@@ -303,7 +303,7 @@ def unjudged(axes: int = 3) -> list[Finding]:
             found.append(
                 finding(
                     f"minimal-pairs-en/pair_cps_{score}/{axis}/more-vs-less",
-                    title=f"The stereotyping sentence is the likelier one, {score}: {axis}",
+                    title=f"{axis.capitalize()}: is the stereotyping sentence the likelier one, by {score}?",
                     estimand=f"{score} of the stereotyping over the other sentence",
                     affected=f"people of {axis.replace('-', ' ')}",
                     unit=unit,

@@ -180,7 +180,7 @@ class CachedScorer(Delegating):
     inner : Scorer
     store : ScoreStore
     device : str
-        Device type; part of the key.
+        Device type and threads; part of the key.
     """
 
     def __init__(

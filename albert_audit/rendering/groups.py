@@ -134,8 +134,9 @@ def _group(members: Sequence[Shown], caveats: set[str], sources: set[str], told:
 
 
 def _stem(finding: Finding) -> str:
-    """Return a title without the axis that it ends in, since the row names it."""
-    return finding.title.removesuffix(f": {finding.axis}")
+    """Return a title without the axis that it begins with, since the row names it."""
+    stem = finding.title.removeprefix(f"{finding.axis.capitalize()}: ")
+    return stem[:1].upper() + stem[1:]
 
 
 def _axis(axis: str) -> Part:
