@@ -217,6 +217,8 @@ def test_a_folder_that_cannot_be_written(cli: Cli, copy: Path, monkeypatch: pyte
         return real(self, mode, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", locked)
+    assert cli("gate", copy).code == 1, "what would be the same is not written, so reading is enough"
+    (copy / "card.en.html").unlink()
     done = cli("gate", copy)
     assert done.code == 3
     assert "Permission denied" in done.err
