@@ -7,16 +7,20 @@ import hmac
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from albert_audit.model.scorer import SCORER_VERSION, Array, Progress, Scorer, ScorerBase
+from albert_audit.model.scorer import SCORER_VERSION, TASKS, Array, Progress, Scorer, ScorerBase
 from albert_audit.model.text import Encoded, MaskQuery, word_indices, word_spans
 from albert_audit.types import Ability, Head, ModelId, UsageError
+
+_Q = TypeVar("_Q", MaskQuery, Encoded)
 
 
 def cache_path() -> Path:
@@ -128,6 +132,11 @@ class Delegating(ScorerBase):
         """See `Scorer`."""
         return self.inner.unknown_id
 
+    @property
+    def hidden_size(self) -> int:
+        """See `Scorer`."""
+        return self.inner.hidden_size
+
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """See `Scorer`."""
         return self.inner.encode(texts, pairs)
@@ -140,33 +149,9 @@ class Delegating(ScorerBase):
         """See `Scorer`."""
         return self.inner.mask_batches(batches)
 
-    def attention_received(self, texts: Sequence[str]) -> list[Array]:
+    def run_batches(self, task: str, batches: Sequence[Sequence[Encoded]]) -> Iterator[list[Array]]:
         """See `Scorer`."""
-        return self.inner.attention_received(texts)
-
-    def class_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Array:
-        """See `Scorer`."""
-        return self.inner.class_logits(texts, pairs)
-
-    def tag_logits(self, texts: Sequence[str]) -> list[Array]:
-        """See `Scorer`."""
-        return self.inner.tag_logits(texts)
-
-    def span_logits(self, questions: Sequence[str], contexts: Sequence[str]) -> list[Array]:
-        """See `Scorer`."""
-        return self.inner.span_logits(questions, contexts)
-
-    def choice_logits(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Array]:
-        """See `Scorer`."""
-        return self.inner.choice_logits(prompts, choices)
-
-    def order_logits(self, firsts: Sequence[str], seconds: Sequence[str]) -> Array:
-        """See `Scorer`."""
-        return self.inner.order_logits(firsts, seconds)
-
-    def embeddings(self, texts: Sequence[str], *, pool: str, layer: int = -1) -> Array:
-        """See `Scorer`."""
-        return self.inner.embeddings(texts, pool=pool, layer=layer)
+        return self.inner.run_batches(task, batches)
 
 
 class CachedScorer(Delegating):
@@ -201,9 +186,37 @@ class CachedScorer(Delegating):
 
     def mask_batches(self, batches: Sequence[Sequence[MaskQuery]]) -> Iterator[list[Array]]:
         """See `Scorer`. Rows over the whole vocabulary are not cached."""
-        keys = [self._keys(batch) for batch in batches]
+        yield from self._through(
+            batches,
+            [
+                self._keys("mask", [(q.ids, q.type_ids, q.masked, q.at, q.ask) for q in batch])
+                if all(q.ask for q in batch)
+                else []
+                for batch in batches
+            ],
+            self.inner.mask_batches,
+            lambda q: (len(q.at), -1),
+        )
+
+    def run_batches(self, task: str, batches: Sequence[Sequence[Encoded]]) -> Iterator[list[Array]]:
+        """See `Scorer`."""
+        yield from self._through(
+            batches,
+            [self._keys(task, [(e.ids, e.type_ids, e.special) for e in batch]) for batch in batches],
+            partial(self.inner.run_batches, task),
+            lambda e: (len(e.ids), -1) if task in ("tags", "spans") else (-1,),
+        )
+
+    def _through(
+        self,
+        batches: Sequence[Sequence[_Q]],
+        keys: Sequence[list[bytes]],
+        compute: Callable[[Sequence[Sequence[_Q]]], Iterator[list[Array]]],
+        shape: Callable[[_Q], tuple[int, ...]],
+    ) -> Iterator[list[Array]]:
+        """Take each batch from the cache, or compute it and put it there."""
         known = [self._store.has(k) if k else False for k in keys]
-        fresh = self.inner.mask_batches([b for b, k in zip(batches, known, strict=True) if not k])
+        fresh = compute([b for b, k in zip(batches, known, strict=True) if not k])
         for batch, names, stored in zip(batches, keys, known, strict=True):
             tokens = sum(len(q.ids) for q in batch)
             if stored:
@@ -212,7 +225,7 @@ class CachedScorer(Delegating):
                 if self.progress is not None:
                     self.progress(tokens)
                 yield [
-                    np.frombuffer(v, np.float32).reshape(len(q.at), -1).copy()
+                    np.frombuffer(v, np.float32).reshape(shape(q)).copy()
                     for v, q in zip(values, batch, strict=True)
                 ]
             else:
@@ -222,13 +235,9 @@ class CachedScorer(Delegating):
                 self.scored += tokens
                 yield answers
 
-    def _keys(self, batch: Sequence[MaskQuery]) -> list[bytes]:
-        if not all(q.ask for q in batch):
-            return []
+    def _keys(self, task: str, batch: Sequence[object]) -> list[bytes]:
         # The last digits of a score come from its batch, so the batch is part of the key.
-        whole = self._store.key(
-            self._scope, "mask", *((q.ids, q.type_ids, q.masked, q.at, q.ask) for q in batch)
-        )
+        whole = self._store.key(self._scope, task, *batch)
         return [self._store.key(whole, i) for i in range(len(batch))]
 
 
@@ -255,41 +264,68 @@ class CountingScorer(Delegating):
                 for q in batch
             ]
 
+    def run_batches(self, task: str, batches: Sequence[Sequence[Encoded]]) -> Iterator[list[Array]]:
+        """See `Scorer`."""
+        name = task.partition(":")[0]
+        for batch in batches:
+            self.inputs += len(batch)
+            self.tokens += sum(len(e.ids) for e in batch)
+            yield [np.zeros(self._shape(name, len(e.ids)), np.float32) for e in batch]
+
+    def _shape(self, name: str, n: int) -> tuple[int, ...]:
+        labels = len(self.id.labels)
+        known = {"class": (labels,), "tags": (n, labels), "spans": (n, 2), "choice": (1,), "order": (2,)}
+        return known.get(name, (n,) if name == "attention" else (self.hidden_size,))
+
     @property
     def flops(self) -> int:
         """Floating-point operations of the encoder."""
         return self.tokens * self.id.flops_per_token
 
 
+Answer = Callable[[tuple[str, ...]], ArrayLike]
+
+
 class FakeScorer(ScorerBase):
-    """A masked LM made of one Python function, for tests and for trying out packs.
+    """A model made of Python functions, for tests and for trying out packs.
 
     Parameters
     ----------
-    logprob : callable
+    logprob : callable, optional
         ``logprob(tokens, position, token) -> float``: the log-probability of `token` at `position`
         of `tokens`, in which masked tokens read ``[MASK]`` and the first and last are special.
+        Makes it a masked LM.
     pieces : callable, optional
         ``pieces(word) -> list of str``; a word is one piece when left out.
     max_tokens : int
+    answers : mapping, optional
+        Of a task (see `TASKS`; of ``cls`` and ``mean`` without a layer) to a function that takes the
+        tokens of an input, ``[SEP]`` between the two of a pair, and returns that task's array.
+    head, labels
+        What the model says it is.
     """
 
     def __init__(
         self,
-        logprob: Callable[[tuple[str, ...], int, str], float],
+        logprob: Callable[[tuple[str, ...], int, str], float] | None = None,
         *,
         pieces: Callable[[str], list[str]] | None = None,
         max_tokens: int = 128,
+        answers: Mapping[str, Answer] | None = None,
+        head: Head = Head.MASKED_LM,
+        labels: Sequence[str] = (),
     ) -> None:
         self._logprob = logprob
         self._pieces = pieces or (lambda word: [word])
         self._names = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
         self._ids = {n: i for i, n in enumerate(self._names)}
-        self.can = frozenset({Ability.MASK_LOGPROBS, Ability.TOKEN_LOGPROBS})
+        self._answers = dict(answers or {})
+        masked = {Ability.MASK_LOGPROBS, Ability.TOKEN_LOGPROBS} if logprob else set()
+        self.can = frozenset(masked | {TASKS[task] for task in self._answers})
         self.id = ModelId(
-            name="fake", head=Head.MASKED_LM, sha256="0" * 64, weights_sha256="0" * 64,
-            config_sha256="0" * 64, tokenizer_sha256="0" * 64, tokenizer="words", depth=1,
-            parameters=0, flops_per_token=0, vocab_size=10_000, max_tokens=max_tokens,
+            name="fake", head=head, sha256="0" * 64, weights_sha256="0" * 64,
+            config_sha256="0" * 64, tokenizer_sha256="0" * 64, tokenizer="words", depth=1, parameters=0,
+            flops_per_token=0, vocab_size=10_000, max_tokens=max_tokens, labels=tuple(labels),
         )  # fmt: skip
 
     @property
@@ -302,11 +338,27 @@ class FakeScorer(ScorerBase):
         """See `Scorer`."""
         return 1
 
+    @property
+    def hidden_size(self) -> int:
+        """See `Scorer`."""
+        return 4
+
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """See `Scorer`."""
-        if pairs is not None:
-            raise UsageError("a FakeScorer has no text pairs")
-        return [self._encode(t) for t in texts]
+        if pairs is None:
+            return [self._encode(t) for t in texts]
+        return [self._joined(self._encode(a), self._encode(b)) for a, b in zip(texts, pairs, strict=True)]
+
+    @staticmethod
+    def _joined(a: Encoded, b: Encoded) -> Encoded:
+        later = max(a.words) + 1
+        return Encoded(
+            a.ids + b.ids[1:],
+            (0,) * len(a.ids) + (1,) * (len(b.ids) - 1),
+            a.offsets + b.offsets[1:],
+            a.words + tuple(w + later if w >= 0 else w for w in b.words[1:]),
+            a.special + b.special[1:],
+        )
 
     def _encode(self, text: str) -> Encoded:
         ids, offsets = [2], [(0, 0)]
@@ -327,11 +379,13 @@ class FakeScorer(ScorerBase):
 
     def mask_batches(self, batches: Sequence[Sequence[MaskQuery]]) -> Iterator[list[Array]]:
         """See `Scorer`."""
+        self._need(Ability.MASK_LOGPROBS)
         for batch in batches:
             self._fits(len(q.ids) for q in batch)
             yield [self._answer(q) for q in batch]
 
     def _answer(self, q: MaskQuery) -> Array:
+        assert self._logprob is not None  # noqa: S101 (it can answer)
         tokens = tuple("[MASK]" if i in q.masked else self._names[t] for i, t in enumerate(q.ids))
         asks: Any = q.ask or (tuple(range(len(self._names))),) * len(q.at)
         return np.array(
@@ -341,3 +395,9 @@ class FakeScorer(ScorerBase):
             ],
             np.float32,
         )
+
+    def run_batches(self, task: str, batches: Sequence[Sequence[Encoded]]) -> Iterator[list[Array]]:
+        """See `Scorer`."""
+        answer = self._answers[task.partition(":")[0]]
+        for batch in batches:
+            yield [np.asarray(answer(tuple(self._names[i] for i in e.ids)), np.float32) for e in batch]

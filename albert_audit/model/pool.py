@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from albert_audit.model.cache import Delegating
 from albert_audit.model.scorer import Array, Progress, TorchScorer
-from albert_audit.model.text import MaskQuery
+from albert_audit.model.text import Encoded, MaskQuery
 
 WORTH = 2e13
 """Floating-point operations from which on starting processes pays on a CPU."""
@@ -62,13 +63,18 @@ def _outlive_not(parent: int) -> None:
     os._exit(1)
 
 
-def _score(queries: Sequence[MaskQuery]) -> list[Array]:
+def _mask(queries: Sequence[MaskQuery]) -> list[Array]:
     assert _scorer is not None  # noqa: S101 (the initializer ran)
     return next(_scorer.mask_batches([queries]))
 
 
+def _task(task: str, batch: Sequence[Encoded]) -> list[Array]:
+    assert _scorer is not None  # noqa: S101 (the initializer ran)
+    return next(_scorer.run_batches(task, [batch]))
+
+
 class PooledScorer(Delegating):
-    """Sends masked batches to an executor whose processes hold the model; else asks `inner`.
+    """Sends batches to an executor whose processes hold the model; what is no batch it asks `inner`.
 
     Parameters
     ----------
@@ -84,7 +90,16 @@ class PooledScorer(Delegating):
 
     def mask_batches(self, batches: Sequence[Sequence[MaskQuery]]) -> Iterator[list[Array]]:
         """See `Scorer`."""
-        for batch, answers in zip(batches, self._executor.map(_score, batches), strict=True):
+        yield from self._ticking(batches, self._executor.map(_mask, batches))
+
+    def run_batches(self, task: str, batches: Sequence[Sequence[Encoded]]) -> Iterator[list[Array]]:
+        """See `Scorer`."""
+        yield from self._ticking(batches, self._executor.map(partial(_task, task), batches))
+
+    def _ticking(
+        self, batches: Sequence[Sequence[MaskQuery | Encoded]], answers: Iterator[list[Array]]
+    ) -> Iterator[list[Array]]:
+        for batch, found in zip(batches, answers, strict=True):
             if self.progress is not None:
                 self.progress(sum(len(q.ids) for q in batch))
-            yield answers
+            yield found

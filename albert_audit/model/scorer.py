@@ -8,6 +8,7 @@ sentences: a measure asks for everything in one call.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -27,6 +28,24 @@ Progress = Callable[[int], None]
 
 SCORER_VERSION = 1
 """Raised whenever a score could change; part of every cache key."""
+
+TASKS: dict[str, Ability] = {
+    "class": Ability.CLASS_LOGITS,
+    "tags": Ability.TAG_LOGITS,
+    "spans": Ability.SPAN_LOGITS,
+    "choice": Ability.CHOICE_LOGITS,
+    "order": Ability.ORDER_LOGITS,
+    "pooler": Ability.EMBEDDINGS,
+    "cls": Ability.EMBEDDINGS,
+    "mean": Ability.EMBEDDINGS,
+    "attention": Ability.ATTENTION,
+}
+"""What `run_batches` answers, and the ability it needs.
+
+``class`` gives (labels,); ``tags`` (tokens, labels); ``spans`` (tokens, 2); ``choice`` (1,);
+``order`` (2,); ``pooler`` (hidden,); ``cls:L`` and ``mean:L``, with a layer, (hidden,);
+``attention`` (tokens,).
+"""
 
 CPU_BUDGET, GPU_BUDGET = 512, 32_768
 _HEAD_ROWS = 256  # rows of the vocabulary head at a time: 30,000 logits each
@@ -54,6 +73,10 @@ class Scorer(Protocol):
     def unknown_id(self) -> int:
         """The id of a piece the vocabulary lacks."""
 
+    @property
+    def hidden_size(self) -> int:
+        """Width of a hidden state."""
+
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """Tokenise texts, or pairs of texts; never truncates."""
 
@@ -62,6 +85,9 @@ class Scorer(Protocol):
 
     def mask_batches(self, batches: Sequence[Sequence[MaskQuery]]) -> Iterator[list[Array]]:
         """Yield the answers of each batch, in order; the queries of a batch have one length."""
+
+    def run_batches(self, task: str, batches: Sequence[Sequence[Encoded]]) -> Iterator[list[Array]]:
+        """Yield what a head answers to each input of each batch; see `TASKS` for shapes."""
 
     def mask_logprobs(self, queries: Sequence[MaskQuery]) -> list[Array]:
         """Return for each query an array (len(at), len(ask[0])), or (len(at), vocabulary)."""
@@ -103,6 +129,11 @@ class ScorerBase:
 
     @property
     def mask_id(self) -> int:
+        """See `Scorer`."""
+        raise NotImplementedError
+
+    @property
+    def hidden_size(self) -> int:
         """See `Scorer`."""
         raise NotImplementedError
 
@@ -159,33 +190,81 @@ class ScorerBase:
             for queries in per_text
         ]
 
-    def attention_received(self, *_: Any, **__: Any) -> Any:
-        """See `Scorer`; refused."""
-        raise self._cannot(Ability.ATTENTION)
+    # --- the other heads --------------------------------------------------------------------
 
-    def class_logits(self, *_: Any, **__: Any) -> Any:
-        """See `Scorer`; refused."""
-        raise self._cannot(Ability.CLASS_LOGITS)
+    def run_batches(self, task: str, batches: Sequence[Sequence[Encoded]]) -> Iterator[list[Array]]:
+        """See `Scorer`."""
+        raise NotImplementedError
 
-    def tag_logits(self, *_: Any, **__: Any) -> Any:
-        """See `Scorer`; refused."""
-        raise self._cannot(Ability.TAG_LOGITS)
+    def _run(self, task: str, encoded: Sequence[Encoded]) -> list[Array]:
+        """Answer a task in batches, in the order of the input; what is asked twice is computed once."""
+        self._need(TASKS[task.partition(":")[0]])
+        self._fits(len(e.ids) for e in encoded)
+        places: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
+        for i, e in enumerate(encoded):
+            places.setdefault((e.ids, e.type_ids), []).append(i)
+        unique = [encoded[where[0]] for where in places.values()]
+        plan = self.batches([len(e.ids) for e in unique])
+        answers: list[Array] = [np.empty(0, np.float32)] * len(unique)
+        for batch, found in zip(plan, self.run_batches(task, [[unique[k] for k in b] for b in plan]), strict=True):
+            for k, answer in zip(batch, found, strict=True):
+                answers[k] = answer
+        out = [answers[0] if answers else np.empty(0, np.float32)] * len(encoded)
+        for where, answer in zip(places.values(), answers, strict=True):
+            for i in where:
+                out[i] = answer
+        return out
 
-    def span_logits(self, *_: Any, **__: Any) -> Any:
-        """See `Scorer`; refused."""
-        raise self._cannot(Ability.SPAN_LOGITS)
+    def attention_received(self, texts: Sequence[str]) -> list[Array]:
+        """See `Scorer`."""
+        return self._run("attention", self.encode(texts))
 
-    def choice_logits(self, *_: Any, **__: Any) -> Any:
-        """See `Scorer`; refused."""
-        raise self._cannot(Ability.CHOICE_LOGITS)
+    def class_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Array:
+        """See `Scorer`."""
+        self._need(Ability.CLASS_LOGITS)
+        return _stacked(self._run("class", self.encode(texts, pairs)), len(self.id.labels))
 
-    def order_logits(self, *_: Any, **__: Any) -> Any:
-        """See `Scorer`; refused."""
-        raise self._cannot(Ability.ORDER_LOGITS)
+    def tag_logits(self, texts: Sequence[str]) -> list[Array]:
+        """See `Scorer`."""
+        self._need(Ability.TAG_LOGITS)
+        return self._run("tags", self.encode(texts))
 
-    def embeddings(self, *_: Any, **__: Any) -> Any:
-        """See `Scorer`; refused."""
-        raise self._cannot(Ability.EMBEDDINGS)
+    def span_logits(self, questions: Sequence[str], contexts: Sequence[str]) -> list[Array]:
+        """See `Scorer`."""
+        self._need(Ability.SPAN_LOGITS)
+        return self._run("spans", self.encode(questions, contexts))
+
+    def choice_logits(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Array]:
+        """See `Scorer`."""
+        self._need(Ability.CHOICE_LOGITS)
+        flat = [(p, c) for p, options in zip(prompts, choices, strict=True) for c in options]
+        logits = iter(self._run("choice", self.encode([p for p, _ in flat], [c for _, c in flat])))
+        return [
+            np.concatenate([next(logits) for _ in options]) if options else np.empty(0, np.float32)
+            for options in choices
+        ]
+
+    def order_logits(self, firsts: Sequence[str], seconds: Sequence[str]) -> Array:
+        """See `Scorer`."""
+        self._need(Ability.ORDER_LOGITS)
+        return _stacked(self._run("order", self.encode(firsts, seconds)), 2)
+
+    def embeddings(self, texts: Sequence[str], *, pool: str, layer: int = -1) -> Array:
+        """See `Scorer`. `mean` leaves special tokens out; `pooler` ignores `layer`."""
+        self._need(Ability.EMBEDDINGS)
+        encoded = self.encode(texts)
+        if pool not in ("cls", "mean", "pooler"):
+            raise UsageError(f"expected pool among cls, mean, pooler, found {pool!r}")
+        depth = self.id.depth
+        if not -depth - 1 <= layer <= depth:
+            raise UsageError(f"expected a layer from {-depth - 1} to {depth}, found {layer}")
+        if pool == "mean" and not all(e.positions for e in encoded):
+            raise UsageError(
+                "a text without tokens has no mean", "leave the text out and count it as skipped"
+            )
+        # One layer has one name, so that asking for -1 and for the last is asking for the same.
+        task = pool if pool == "pooler" else f"{pool}:{layer % (depth + 1)}"
+        return _stacked(self._run(task, encoded), self.hidden_size)
 
     def _cannot(self, ability: Ability) -> UsageError:
         return UsageError(
@@ -229,9 +308,9 @@ class TorchScorer(ScorerBase):
         self.budget = budget or (CPU_BUDGET if handle.device.type == "cpu" else GPU_BUDGET)
         self.progress = progress
         self._torch = torch
-        base = getattr(handle.model, "albert", handle.model)
+        self._base = getattr(handle.model, "albert", handle.model)
         with torch.inference_mode():
-            self._encoder = Encoder(base)
+            self._encoder = Encoder(self._base)
         if Ability.MASK_LOGPROBS in self.can:
             head = handle.model.predictions
             self._head = head
@@ -246,6 +325,11 @@ class TorchScorer(ScorerBase):
     def unknown_id(self) -> int:
         """See `Scorer`."""
         return int(self.handle.tokenizer.unk_token_id)
+
+    @property
+    def hidden_size(self) -> int:
+        """See `Scorer`."""
+        return int(self.handle.model.config.hidden_size)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """See `Scorer`. The tokenizer's own segment ids are kept, which ALBERT's default call drops."""
@@ -319,119 +403,76 @@ class TorchScorer(ScorerBase):
             done += len(q.at)
         return out
 
-    def attention_received(self, texts: Sequence[str]) -> list[Array]:
-        """See `Scorer`."""
-        config = self.handle.model.config
-        before = config._attn_implementation
-        # Fused attention returns no weights; nothing warns of it.
-        self.handle.model.set_attn_implementation("eager")
-        try:
-            found = self._stock(self.encode(texts), lambda o: o.attentions, bare=True, output_attentions=True)
-        finally:
-            self.handle.model.set_attn_implementation(before)
-        return [np.stack([a[0] for a in layers]).mean(axis=(0, 1, 2)) for layers in found]
-
     # --- the other heads --------------------------------------------------------------------
 
-    def class_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Array:
+    def run_batches(self, task: str, batches: Sequence[Sequence[Encoded]]) -> Iterator[list[Array]]:
         """See `Scorer`."""
-        self._need(Ability.CLASS_LOGITS)
-        found = self._stock(self.encode(texts, pairs), lambda o: o.logits)
-        return _rows(found, self.handle.model.config.num_labels)
-
-    def tag_logits(self, texts: Sequence[str]) -> list[Array]:
-        """See `Scorer`."""
-        self._need(Ability.TAG_LOGITS)
-        return [a[0] for a in self._stock(self.encode(texts), lambda o: o.logits)]
-
-    def span_logits(self, questions: Sequence[str], contexts: Sequence[str]) -> list[Array]:
-        """See `Scorer`."""
-        self._need(Ability.SPAN_LOGITS)
-        found = self._stock(
-            self.encode(questions, contexts),
-            lambda o: self._torch.stack([o.start_logits, o.end_logits], dim=-1),
-        )
-        return [a[0] for a in found]
-
-    def choice_logits(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Array]:
-        """See `Scorer`."""
-        self._need(Ability.CHOICE_LOGITS)
-        flat = [(p, c) for p, options in zip(prompts, choices, strict=True) for c in options]
-        encoded = self.encode([p for p, _ in flat], [c for _, c in flat])
-        logits = iter(self._stock(encoded, lambda o: o.logits[:, 0], choices=True))
-        return [
-            np.concatenate([next(logits) for _ in options]) if options else np.empty(0, np.float32)
-            for options in choices
-        ]
-
-    def order_logits(self, firsts: Sequence[str], seconds: Sequence[str]) -> Array:
-        """See `Scorer`."""
-        self._need(Ability.ORDER_LOGITS)
-        return _rows(self._stock(self.encode(firsts, seconds), lambda o: o.sop_logits), 2)
-
-    def embeddings(self, texts: Sequence[str], *, pool: str, layer: int = -1) -> Array:
-        """See `Scorer`. `mean` leaves special tokens out; `pooler` ignores `layer`."""
-        encoded = self.encode(texts)
-        if pool not in ("cls", "mean", "pooler"):
-            raise UsageError(f"expected pool among cls, mean, pooler, found {pool!r}")
-        depth, width = self.id.depth, self.handle.model.config.hidden_size
-        if not -depth - 1 <= layer <= depth:
-            raise UsageError(f"expected a layer from {-depth - 1} to {depth}, found {layer}")
-        if pool == "mean" and not all(e.positions for e in encoded):
-            raise UsageError(
-                "a text without tokens has no mean", "leave the text out and count it as skipped"
-            )
-        if pool == "pooler":
-            if getattr(self.handle.model, "albert", self.handle.model).pooler is None:
-                raise UsageError("this checkpoint has no pooler", "use pool='cls' or pool='mean'")
-            return _rows(self._stock(encoded, lambda o: o.pooler_output, bare=True), width)
-        found = self._stock(encoded, lambda o: o.hidden_states[layer], bare=True, output_hidden_states=True)
-        if pool == "cls":
-            return _rows([h[:, 0] for h in found], width)
-        return _rows(
-            [h[0, list(e.positions)].mean(axis=0)[None] for h, e in zip(found, encoded, strict=True)], width
-        )
-
-    def _stock(
-        self,
-        encoded: Sequence[Encoded],
-        read: Callable[[Any], Any],
-        *,
-        bare: bool = False,
-        choices: bool = False,
-        **options: Any,
-    ) -> list[Any]:
-        """Run the stock model in batches; one array (1, …) an input, or a tuple of them."""
-        self._fits(len(e.ids) for e in encoded)
+        name, _, layer = task.partition(":")
+        self._need(TASKS[name])
+        self._fits(len(e.ids) for batch in batches for e in batch)
         kinds = self.handle.model.config.type_vocab_size
-        if any(t >= kinds for e in encoded for t in e.type_ids):
+        if any(t >= kinds for batch in batches for e in batch for t in e.type_ids):
             raise UsageError(f"this model has {kinds} segment: it takes no text pairs")
-        model = getattr(self.handle.model, "albert", self.handle.model) if bare else self.handle.model
-        torch = self._torch
+        if name == "pooler" and self._base.pooler is None:
+            raise UsageError("this checkpoint has no pooler", "use pool='cls' or pool='mean'")
+        special: dict[str, Callable[[Sequence[Encoded]], list[Array]]] = {
+            "attention": self._attention_batch,
+            "cls": partial(self._hidden_batch, int(layer or 0), first=True),
+            "mean": partial(self._hidden_batch, int(layer or 0), first=False),
+        }
+        run = special.get(name, partial(self._head_batch, name))
+        for batch in batches:
+            answers = self._halving(run, batch)
+            self._advance(sum(len(e.ids) for e in batch))
+            yield answers
 
-        def run(batch: Sequence[Encoded]) -> list[Any]:
-            shape = (len(batch), 1, -1) if choices else (len(batch), -1)
-            with torch.inference_mode():
-                output = read(
-                    model(
-                        input_ids=self._tensor(np.array([e.ids for e in batch])).view(shape),
-                        token_type_ids=self._tensor(np.array([e.type_ids for e in batch])).view(shape),
-                        return_dict=True,
-                        **options,
-                    )
+    def _head_batch(self, name: str, batch: Sequence[Encoded]) -> list[Array]:
+        torch, model = self._torch, self.handle.model
+        ids, types = self._inputs(batch)
+        with torch.inference_mode():
+            if name in ("tags", "spans"):
+                hidden = self._encoder(ids, types)
+                logits = model.classifier(hidden) if name == "tags" else model.qa_outputs(hidden)
+            else:
+                first = self._encoder(ids, types, torch.zeros((len(batch), 1), dtype=torch.long, device=ids.device))
+                pooled = self._base.pooler_activation(self._base.pooler(first[:, 0]))
+                head = {"pooler": None, "order": getattr(model, "sop_classifier", None)}.get(
+                    name, getattr(model, "classifier", None)
                 )
-            if isinstance(output, tuple):
-                layers = [o.float().cpu().numpy() for o in output]
-                return [tuple(o[i : i + 1] for o in layers) for i in range(len(batch))]
-            array = output.float().cpu().numpy()
-            return [array[i : i + 1] for i in range(len(batch))]
+                logits = pooled if head is None else (head.classifier if name == "order" else head)(pooled)
+        return list(logits.float().cpu().numpy())
 
-        out: list[Any] = [None] * len(encoded)
-        for indices in self.batches([len(e.ids) for e in encoded]):
-            for i, answer in zip(indices, self._halving(run, [encoded[i] for i in indices]), strict=True):
-                out[i] = answer
-            self._advance(sum(len(encoded[i].ids) for i in indices))
-        return out
+    def _hidden_batch(self, layer: int, batch: Sequence[Encoded], *, first: bool) -> list[Array]:
+        ids, types = self._inputs(batch)
+        with self._torch.inference_mode():
+            output = self._base(
+                input_ids=ids, token_type_ids=types, return_dict=True, output_hidden_states=True
+            )
+            hidden = output.hidden_states[layer].float().cpu().numpy()
+        if first:
+            return list(hidden[:, 0])
+        return [h[list(e.positions)].mean(axis=0) for h, e in zip(hidden, batch, strict=True)]
+
+    def _attention_batch(self, batch: Sequence[Encoded]) -> list[Array]:
+        model, ids_types = self.handle.model, self._inputs(batch)
+        before = model.config._attn_implementation
+        # Fused attention returns no weights; nothing warns of it.
+        model.set_attn_implementation("eager")
+        try:
+            with self._torch.inference_mode():
+                output = self._base(
+                    input_ids=ids_types[0], token_type_ids=ids_types[1], return_dict=True, output_attentions=True
+                )
+                layers = self._torch.stack(output.attentions).float().cpu().numpy()
+        finally:
+            model.set_attn_implementation(before)
+        return list(layers.mean(axis=(0, 2, 3)))
+
+    def _inputs(self, batch: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
+        return (
+            self._tensor(np.array([e.ids for e in batch])),
+            self._tensor(np.array([e.type_ids for e in batch])),
+        )
 
     # --- helpers ----------------------------------------------------------------------------
 
@@ -464,6 +505,6 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _rows(found: Sequence[Array], width: int) -> Array:
-    """Join arrays (1, width); no arrays are none rows."""
-    return np.concatenate(found) if found else np.empty((0, width), np.float32)
+def _stacked(found: Sequence[Array], width: int) -> Array:
+    """Stack vectors; no vectors are none rows."""
+    return np.stack(found) if found else np.empty((0, width), np.float32)

@@ -497,8 +497,6 @@ def test_the_fake_goes_through_a_cache(store):
 def test_the_fake_refuses_what_it_cannot():
     fake = FakeScorer(unigram, max_tokens=6)
     assert fake.can == {Ability.MASK_LOGPROBS, Ability.TOKEN_LOGPROBS}
-    with pytest.raises(UsageError):
-        fake.encode(["a"], ["b"])
     with pytest.raises(UsageError, match="nothing is truncated"):
         fake.token_logprobs(["a b c d e"], rule="pll")
     for call in (
@@ -518,3 +516,33 @@ def test_the_fake_has_empty_texts():
     fake = FakeScorer(unigram)
     for rule in ("pll", "pll_word_l2r", "unmasked"):
         assert [a.shape for a in fake.token_logprobs(["", "he"], rule=rule)] == [(0,), (1,)]
+
+
+def test_the_fake_answers_for_a_head():
+    fake = FakeScorer(
+        answers={"class": lambda tokens: [0.0, 1.0 * ("bad" in tokens)], "mean": lambda tokens: [len(tokens)] * 4},
+        head=Head.SEQUENCE_CLASSIFICATION, labels=("no", "yes"),
+    )  # fmt: skip
+    assert fake.class_logits(["good", "bad"]).tolist() == [[0, 0], [0, 1]]
+    assert fake.class_logits(["good"], ["so bad"]).tolist() == [[0, 1]]
+    (pair,) = fake.encode(["a b"], ["c"])
+    assert pair.type_ids == (0, 0, 0, 0, 1, 1) and pair.words == (-1, 0, 1, -1, 2, -1)
+    assert fake.embeddings(["a b", "a"], pool="mean").tolist() == [[4.0] * 4, [3.0] * 4]
+    with pytest.raises(UsageError, match="cannot answer"):
+        fake.token_logprobs(["a"], rule="pll")
+
+
+@pytest.mark.parametrize("head", [Head.SEQUENCE_CLASSIFICATION, Head.TOKEN_CLASSIFICATION, Head.ENCODER])
+def test_every_head_is_cached_and_counted(tiny_scorers, store, head):
+    scorer = tiny_scorers[head]
+    texts = ["the nurse said he left", "a b", "the nurse said he left"]
+    asks = {
+        Head.SEQUENCE_CLASSIFICATION: lambda s: s.class_logits(texts),
+        Head.TOKEN_CLASSIFICATION: lambda s: s.tag_logits(texts),
+        Head.ENCODER: lambda s: s.embeddings(texts, pool="mean", layer=1),
+    }
+    ask, cached, counting = asks[head], CachedScorer(scorer, store, device="cpu"), CountingScorer(scorer)
+    expected, first, again, forecast = ask(scorer), ask(cached), ask(cached), ask(counting)
+    for a, b, c, zero in zip(expected, first, again, forecast, strict=True):
+        assert a.tobytes() == b.tobytes() == c.tobytes() and a.shape == zero.shape
+    assert counting.inputs == 2 and cached.scored == cached.cached == counting.tokens > 0
