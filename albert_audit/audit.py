@@ -11,7 +11,7 @@ import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,14 +21,15 @@ import pandas as pd
 
 import albert_audit
 from albert_audit import findings as finder
-from albert_audit import folder, gate, packs
+from albert_audit import folder, gate, packs, texts
 from albert_audit.bias import MEASURES, crows_pairs, frame
 from albert_audit.config import AuditConfig, load_config
 from albert_audit.findings import Measured, checks, stream
 from albert_audit.folder import Audit
-from albert_audit.packs import Pack
+from albert_audit.packs import Given, Pack
 from albert_audit.types import (
     Ability,
+    Decision,
     Findings,
     Head,
     Manifest,
@@ -93,15 +94,23 @@ class Plan:
     packs: tuple[Pack, ...]
     unable: tuple[Pack, ...]
     costs: tuple[Cost, ...]
+    given: Given | None = None
+    decision: Decision | None = None
+    unspoken: tuple[Pack, ...] = ()
+    """Packs left out because the vocabulary lacks their language."""
 
     @property
     def identity(self) -> str:
         """SHA-256 over model, configuration and packs: what decides whether a folder is resumed."""
-        content = {
+        content: dict[str, object] = {
             "model": self.handle.id.sha256,
             "seed": self.config.seed,
             "packs": {p.name: p.sha256 for p in (*self.packs, *self.unable)},
         }
+        if self.given is not None:
+            content["texts"] = _told(self.config, self.given)
+        if self.decision is not None:
+            content["decision"] = self.decision.model_dump()
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -131,14 +140,26 @@ def plan(config: AuditConfig) -> Plan:
     ModelRefused
         When the checkpoint would be scored wrongly or is unsafe to load.
     """
+    profile = config.profile or ("full" if config.data else "standard")
+    if config.data and profile != "full":
+        raise UsageError(
+            f"the profile {profile} runs shipped packs only, and {', '.join(sorted(config.data))} was given",
+            "leave --profile out, or say --profile full",
+        )
     data = [_data(name, Path(path)) for name, path in sorted(config.data.items())]
     policy = gate.load_policy(Path(config.policy)) if config.policy else None
+    given = texts.load(config.texts) if config.texts is not None else None
     chosen = [packs.load(packs.find(name)) for name in config.packs] if config.packs is not None else None
     for pack in chosen or []:
-        if pack.spec.role == "placebo" or pack.spec.measure == "sentence_floor":
+        if pack.spec.role == "placebo" or pack.is_floor:
             raise UsageError(
                 f"{pack.name} is a control; it runs with the packs that name it",
                 "give the probe pack instead",
+            )
+        if lacking := [b for b in pack.shape.brings if b not in (given.brings if given else ())]:
+            raise UsageError(
+                f"{pack.name} needs your own {' and '.join(lacking)}",
+                "give --texts FILE, with --label-column and --group-column where they are needed",
             )
     from albert_audit.model import load as loading
     from albert_audit.model.cache import CountingScorer
@@ -146,9 +167,8 @@ def plan(config: AuditConfig) -> Plan:
 
     head = loading.peek_head(config.model, config.revision)
     can = loading.ABILITIES[head]
-    if chosen is None:
-        chosen = [p for p in _shipped_probes() if MEASURES[p.spec.measure].needs in can]
-    probes = [*chosen, *data]
+    by_default = [p for p in _shipped_probes() if _answers(p, can) and _served(p, given, profile)]
+    probes = [*(by_default if chosen is None else chosen), *data]
     if repeated := [n for n, count in Counter(p.name for p in probes).items() if count > 1]:
         raise UsageError(f"the pack {repeated[0]} was given twice", "name each pack once")
     if not probes and config.packs is not None:
@@ -157,25 +177,30 @@ def plan(config: AuditConfig) -> Plan:
         )
     if not probes:
         raise UsageError(
-            f"no shipped pack can test a model with the head {head} yet",
-            "`albert-audit inspect MODEL` shows what the model can answer",
+            f"no shipped pack can test a model with the head {head} by itself",
+            "`albert-audit inspect MODEL` shows what the model can answer; --texts FILE brings texts of your own",
         )
-    policy = policy or gate.default_policy(head)
-    if policy is None:
-        raise PolicyError(
-            f"no policy is shipped for the head {head}", "write one and give it with --policy FILE"
-        )
-    alone = [p for p in probes if not p.spec.controls]
-    gate.check_policy(
-        policy,
-        head,
-        _checks(probes, head),
-        _checks(_shipped_probes(), head),
-        uncontrolled=_checks(alone, head),
-    )
-    able = [p for p in probes if MEASURES[p.spec.measure].needs in can]
-    everything = _differing(_with_controls(able))
+    if policy is not None:
+        _check(policy, head, probes)
     handle = loading.load(config.model, revision=config.revision, device=config.device)
+    decision = _decision(handle, config)
+    unspoken: list[Pack] = []
+    if chosen is None:
+        unspoken = [p for p in by_default if handle.unknown_rate.get(p.language, 0.0) > loading.MOST_UNKNOWN]
+        probes = [p for p in probes if p not in unspoken]
+    if policy is None:
+        languages = [g for g, rate in handle.unknown_rate.items() if rate <= loading.MOST_UNKNOWN]
+        policy = gate.default_policy(head, languages)
+        if policy is None:
+            raise PolicyError(
+                f"no policy is shipped for the head {head}", "write one and give it with --policy FILE"
+            )
+        _check(policy, head, probes)
+    able = [p for p in probes if _answers(p, can)]
+    everything = [
+        replace(p, given=given if p.shape.brings or p.is_floor else None, decision=decision)
+        for p in _differing(_with_controls(able))
+    ]
     counter = CountingScorer(TorchScorer(handle, budget=config.batch_tokens))
     costs = []
     for pack in everything:
@@ -184,12 +209,84 @@ def plan(config: AuditConfig) -> Plan:
             _measure(counter, pack, config.seed)
         costs.append(Cost(pack, counter.inputs, counter.tokens, counter.flops))
     unable = tuple(p for p in probes if p not in able)
-    return Plan(config, handle, policy, tuple(everything), unable, tuple(costs))
+    return Plan(
+        config, handle, policy, tuple(everything), unable, tuple(costs), given, decision, tuple(unspoken)
+    )
+
+
+def _check(policy: Policy, head: Head, probes: Sequence[Pack]) -> None:
+    alone = [p for p in probes if not (p.spec.controls or p.shape.controls_itself)]
+    gate.check_policy(
+        policy,
+        head,
+        _checks(probes, head),
+        _checks(_shipped_probes(), head),
+        uncontrolled=_checks(alone, head),
+        upward=finder.upward(probes),
+    )
+
+
+def _answers(pack: Pack, can: frozenset[Ability]) -> bool:
+    return MEASURES[pack.spec.measure].fits(can)
+
+
+def _served(pack: Pack, given: Given | None, profile: str) -> bool:
+    """Whether a shipped pack runs by default: what it needs is there, and the profile has it."""
+    there = given.brings if given is not None else frozenset[str]()
+    if not there.issuperset(pack.shape.brings):
+        return False
+    if pack.shape.brings and given is not None and pack.language != given.language:
+        return False
+    return profile != "quick" or pack.spec.profile == "quick"
+
+
+def _decision(handle: ModelHandle, config: AuditConfig) -> Decision | None:
+    """Say what the logits of a classifier mean; None for other heads.
+
+    Raises
+    ------
+    UsageError
+        When the label to compare is not known, or must be said.
+    """
+    if handle.id.head is not Head.SEQUENCE_CLASSIFICATION:
+        if config.positive is not None or config.threshold is not None:
+            raise UsageError(
+                f"--positive and --threshold are for classifiers; this model has the head {handle.id.head}",
+                "leave them out",
+            )
+        return None
+    labels = handle.id.labels
+    kind = {"multi_label_classification": "multi", "regression": "regression"}.get(
+        str(handle.model.config.problem_type), "regression" if len(labels) == 1 else "single"
+    )
+    if config.positive is None:
+        if len(labels) > 2:
+            raise UsageError(
+                f"this classifier has {len(labels)} labels; say which one's probability is compared",
+                f"--positive with one of: {', '.join(labels)}",
+            )
+        positive = len(labels) - 1
+    else:
+        match = [i for i, name in enumerate(labels) if name.casefold() == config.positive.casefold()]
+        if not match:
+            raise UsageError(
+                f"the classifier has no label {config.positive!r}", f"its labels are {', '.join(labels)}"
+            )
+        positive = match[0]
+    return Decision.model_validate(
+        {"labels": labels, "kind": kind, "positive": positive, "threshold": config.threshold}
+    )
+
+
+def _told(config: AuditConfig, given: Given) -> dict[str, object]:
+    """Return what the audit keeps of the auditor's texts: their hash and columns, never a text."""
+    assert config.texts is not None  # noqa: S101 (there are texts)
+    return {"sha256": given.sha256, "rows": len(given.texts), **config.texts.model_dump(exclude={"path"})}
 
 
 def testable(can: frozenset[Ability]) -> list[str]:
     """Return the names of the shipped packs that a model with these abilities can answer."""
-    return [p.name for p in _shipped_probes() if MEASURES[p.spec.measure].needs in can]
+    return [p.name for p in _shipped_probes() if _answers(p, can)]
 
 
 def _data(name: str, path: Path) -> Pack:
@@ -212,7 +309,7 @@ def _differing(given: Sequence[Pack]) -> list[Pack]:
 
 def _shipped_probes() -> list[Pack]:
     found = [packs.load(packs.find(name)) for name in packs.shipped()]
-    return [p for p in found if p.spec.role == "probe" and p.spec.measure != "sentence_floor"]
+    return [p for p in found if p.spec.role == "probe" and not p.is_floor]
 
 
 def _checks(probes: Sequence[Pack], head: Head) -> dict[str, bool]:
@@ -228,13 +325,15 @@ def _with_controls(probes: Sequence[Pack]) -> list[Pack]:
                 controls.setdefault(name, packs.load(place))
     # A pack of another language brings its floor along, in a folder beside it; it never replaces a
     # shipped floor, or a broken model could be made to look fair.
-    floors = {p.language: _floor(p) for p in probes}
-    sentence = [packs.load(place) for _, place in sorted(floors.items()) if place is not None]
-    return [*sentence, *probes, *controls.values()]
+    floors = {finder.floor_name(p): _floor(p) for p in probes}
+    vouching = [packs.load(place) for _, place in sorted(floors.items()) if place is not None]
+    return [*vouching, *probes, *controls.values()]
 
 
 def _floor(pack: Pack) -> Path | None:
-    name = f"floor-{pack.language}"
+    name = finder.floor_name(pack)
+    if not name:
+        return None
     return packs.find(name) if name in packs.shipped() else pack.beside(name)
 
 
@@ -365,6 +464,8 @@ def _open(planned: Plan, *, force: bool, started: datetime) -> tuple[Manifest, R
             "device": config.device,
             "packs": [p.name for p in planned.packs],
             "seed": config.seed,
+            **({"texts": _told(config, planned.given)} if planned.given is not None else {}),
+            **({"decision": planned.decision.model_dump()} if planned.decision is not None else {}),
         },
         packs=tuple(p.ref(planned.handle.id.head) for p in (*planned.packs, *planned.unable)),
         policy_sha256=resumed.policy_sha256 if resumed else planned.policy.sha256,
@@ -423,7 +524,7 @@ def _score(planned: Plan, watcher: Watcher) -> tuple[list[Measured], CachedScore
                     measured.append(Measured(cost.pack, None, reason, crashed=True))
     head = handle.id.head
     for pack in planned.unable:
-        needs = MEASURES[pack.spec.measure].needs
+        needs = " or ".join(MEASURES[pack.spec.measure].needs)
         measured.append(Measured(pack, None, f"a model with the head {head} cannot answer {needs}"))
     return measured, scorer
 
@@ -453,18 +554,22 @@ def _not_tested(planned: Plan) -> list[str]:
     out.append(
         f"Languages other than {', '.join({'en': 'English', 'zh': 'Chinese'}.get(g, g) for g in languages)}"
     )
+    unspoken = {p.name for p in planned.unspoken}
+    there = planned.given.brings if planned.given is not None else frozenset[str]()
     for pack in _shipped_probes():
-        if pack.name not in names:
-            why = (
-                "the model cannot answer it"
-                if MEASURES[pack.spec.measure].needs not in planned.handle.can
-                else "not chosen"
-            )
-            out.append(f"{pack.spec.title} ({pack.name}): {why}")
+        if pack.name in names or not _answers(pack, planned.handle.can):
+            continue
+        if pack.name in unspoken:
+            why = "the vocabulary lacks its language"
+        elif lacking := [b for b in pack.shape.brings if b not in there]:
+            why = f"it needs your own {' and '.join(lacking)}"
+        else:
+            why = "not chosen"
+        out.append(f"{pack.spec.title} ({pack.name}): {why}")
     out += [
         f"The benchmark {name}: no file was given"
         for name in sorted(LOADERS)
-        if name not in planned.config.data
+        if name not in planned.config.data and Ability.MASK_LOGPROBS in planned.handle.can
     ]
     out.append("Groups that the packs do not name, and people who belong to several groups at once")
     return out

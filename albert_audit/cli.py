@@ -67,6 +67,8 @@ _RUN_EXAMPLES = """
   albert-audit run albert/albert-base-v2 --out audit --policy limits.yaml
 
   albert-audit run ./my-albert --data crows-pairs=crows_pairs_anonymized.csv
+
+  albert-audit run ./my-classifier --texts reviews.csv --label-column label --group-column gender
 """
 
 
@@ -84,6 +86,25 @@ def run(
     data: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PATH", help="A benchmark that is not shipped.")
     ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Your own texts: CSV, JSONL, parquet or a datasets folder."),
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(metavar="NAME", help="Its column of texts.")] = None,
+    id_column: Annotated[str | None, typer.Option(metavar="NAME", help="Its column of ids.")] = None,
+    label_column: Annotated[str | None, typer.Option(metavar="NAME", help="Its column of labels.")] = None,
+    group_column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A column of groups of people; may be given several times."),
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="The language of your texts: en or zh.")] = None,
+    positive: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="The label whose probability is compared.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Probability from which on a classifier decides for that label.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="quick, standard or full.")] = None,
     device: Device = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on a CPU; as many as cores for long work.")
@@ -106,6 +127,10 @@ def run(
         policy=str(policy) if policy else None,
         packs=tuple(pack) if pack else None,
         data=_pairs(data),
+        texts=_texts(texts, text_column, id_column, label_column, group_column, language),
+        positive=positive,
+        threshold=threshold,
+        profile=profile,
         device=device,
         seed=seed,
         revision=revision,
@@ -122,6 +147,23 @@ def run(
     done = audit.execute(planned, force=force, watcher=_Bar(console))
     _show_verdict(done)
     raise typer.Exit(done.verdict.exit_code)
+
+
+def _texts(
+    path: Path | None,
+    text: str | None,
+    identity: str | None,
+    label: str | None,
+    groups: list[str] | None,
+    language: str | None,
+) -> dict[str, object] | None:
+    given = {"text": text, "id": identity, "label": label, "groups": groups, "language": language}
+    said = {k: v for k, v in given.items() if v}
+    if path is None:
+        if said:
+            raise UsageError("columns of texts were named, but no texts", "give --texts FILE")
+        return None
+    return {"path": str(path), **said}
 
 
 def _pairs(given: list[str] | None) -> dict[str, str] | None:
@@ -195,7 +237,7 @@ def _show_plan(planned: Plan) -> None:
     console.print(f"folder  {planned.out}", markup=False)
     table = Table("pack", "role", "inputs", "tokens", "TFLOP", box=None, pad_edge=False)
     for cost in planned.costs:
-        role = "floor" if cost.pack.spec.measure == "sentence_floor" else cost.pack.spec.role
+        role = "floor" if cost.pack.is_floor else cost.pack.spec.role
         table.add_row(
             cost.pack.name, role, f"{cost.inputs:,}", f"{cost.tokens:,}", f"{cost.flops / 1e12:.2f}"
         )
@@ -320,8 +362,8 @@ def packs_list() -> None:
     from albert_audit import packs
 
     for name in packs.shipped():
-        s = packs.load(packs.find(name)).spec
-        role = "floor" if s.measure == "sentence_floor" else s.role
+        pack = packs.load(packs.find(name))
+        s, role = pack.spec, "floor" if pack.is_floor else pack.spec.role
         typer.echo(f"{s.name:<24}{s.measure:<17}{s.language:<9}{role:<9}{s.title}")
 
 

@@ -8,7 +8,28 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import Field
 
-from albert_audit.types import Document, UsageError
+from albert_audit.types import Document, Frozen, UsageError
+
+
+class Texts(Frozen):
+    """The auditor's own texts: a CSV, JSONL or parquet file, or a folder saved by ``datasets``.
+
+    Attributes
+    ----------
+    path : str
+    text, id, label : str
+        Columns; rows are numbered from 1 where there is no `id`.
+    groups : tuple of str
+        Columns that say which group of people a text is by or about.
+    language : str
+    """
+
+    path: str
+    text: str = "text"
+    id: str = ""
+    label: str = ""
+    groups: tuple[str, ...] = ()
+    language: str = "en"
 
 
 class AuditConfig(Document):
@@ -22,6 +43,15 @@ class AuditConfig(Document):
         Names of shipped packs or folders; all that the model can answer when left out.
     data : dict
         Benchmarks that are not shipped, by name: ``crows-pairs: path/to/file.csv``.
+    texts : Texts, optional
+        The auditor's own texts.
+    positive : str, optional
+        The label of a classifier whose probability is compared; with two labels the second.
+    threshold : float, optional
+        From which probability on the decision is that label; the likeliest label when left out.
+    profile : {"quick", "standard", "full"}, optional
+        ``quick`` runs the shipped packs that take least, ``standard`` all of them, ``full`` also the
+        benchmarks of `data`. By default ``full`` where `data` is given, else ``standard``.
     policy : str, optional
         A policy file; the shipped policy of the model's head when left out.
     seed : int
@@ -41,6 +71,10 @@ class AuditConfig(Document):
     out: str | None = None
     packs: tuple[str, ...] | None = None
     data: dict[str, str] = {}
+    texts: Texts | None = None
+    positive: str | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    profile: Literal["quick", "standard", "full"] | None = None
     policy: str | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0

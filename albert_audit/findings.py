@@ -10,11 +10,21 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pandas as pd
 
-from albert_audit.bias import MEASURES, Statistic, floors, items
-from albert_audit.bias.measure import TIE
+from albert_audit.bias import MEASURES, Floor, Outcome, Statistic, items
 from albert_audit.packs import Pack
 from albert_audit.selfcheck import self_check
-from albert_audit.stats import MIN_DF, Design, clopper_pearson, estimate, holm, share_estimate
+from albert_audit.stats import (
+    MIN_DF,
+    Design,
+    Fit,
+    estimate,
+    holm,
+    independent_difference,
+    net_estimate,
+    rate_difference,
+    rate_estimate,
+    share_estimate,
+)
 from albert_audit.stats.linear import Array
 from albert_audit.types import (
     Clusters,
@@ -29,6 +39,8 @@ from albert_audit.types import (
     Status,
 )
 
+_LINEAR = ("mean", "slope", "contrast")  # what the self-check can copy
+_FLOOR_NAMES = {"sentence_floor": "floor"}  # of packs not named after their measure
 MOST_SKIPPED = 0.10
 """Above this share of skipped items the rest no longer speaks for the pack."""
 
@@ -71,10 +83,18 @@ def checks(pack: Pack, head: Head) -> dict[str, bool]:
     return {_id(pack, s, axis, contrast): head in pack.spec.may_gate for s, axis, contrast in _planned(pack)}
 
 
+def upward(packs: Sequence[Pack]) -> list[str]:
+    """Return the ids of the findings that noise alone makes positive: only their difference judges."""
+    return [_id(p, s, axis, contrast) for p in packs for s, axis, contrast in _planned(p) if s.upward]
+
+
 def _planned(pack: Pack) -> list[tuple[Statistic, str, str]]:
     measure = MEASURES[pack.spec.measure]
     return [
-        (s, axis, contrast) for s in measure.statistics(pack) for axis, contrast in measure.contrasts(pack)
+        (s, axis, contrast)
+        for s in measure.statistics(pack)
+        for axis, contrast in measure.contrasts(pack)
+        if not s.only or axis in s.only or contrast in s.only
     ]
 
 
@@ -98,12 +118,12 @@ def build(measured: Sequence[Measured], model: ModelId, policy: Policy, seed: in
         _family(m.pack, s) for m in measured if m.pack.spec.role == "probe" for s, _, _ in _planned(m.pack)
     )
     for m in measured:
-        if m.pack.spec.role == "placebo" or m.pack.spec.measure == "sentence_floor":
+        if m.pack.spec.role == "placebo" or m.pack.is_floor:
             continue
         control = next((by_name[c] for c in m.pack.spec.controls if c in by_name), None)
         for statistic, axis, contrast in _planned(m.pack):
             finding = _finding(m, control, statistic, axis, contrast, model, policy, seed, families)
-            reason = broken.get(m.pack.name, "") or broken.get(m.pack.language, "")
+            reason = broken.get(m.pack.name, "")
             if not reason and control is not None and (why := broken.get(control.pack.name, "")):
                 reason = f"its control {control.pack.name}: {why}"
             if reason and finding.status in (Status.ESTIMATED, Status.INSUFFICIENT):
@@ -121,9 +141,15 @@ def _family(pack: Pack, statistic: Statistic) -> str:
 
 @dataclass(frozen=True)
 class _Sample:
+    """What one estimate is made of."""
+
+    statistic: Statistic
+    rows: pd.DataFrame
     values: Array
     clusters: tuple[list[str], ...]
-    design: Design
+    design: Design | None
+    parts: tuple[tuple[Array, Design], ...] = ()
+    """Of a contrast: the values and the design of each of its two groups."""
 
 
 def _finding(
@@ -167,13 +193,16 @@ def _finding(
     except ValueError as exc:
         return base.model_copy(update={"status": Status.INSUFFICIENT, "reason": str(exc)})
     comparisons = families[family]
-    effect = _estimate(sample, statistic, comparisons)
-    beside, difference, joint = _controlled(control, sample, statistic, axis, contrast, comparisons)
+    rng = stream(seed, f"estimate/{identity}")
+    outcome = _estimate(sample, comparisons, rng)
+    effect = outcome.estimate
+    beside, difference, joint = _controlled(m, control, sample, effect, axis, contrast, comparisons, rng)
     status, reason = _status(base, effect, beside, pack, control)
     rule = next((r for r in policy.rules if fnmatchcase(identity, r.check)), None)
     checked = None
-    if rule is not None and statistic.kind != "share" and effect.intervals:
-        design, y = (sample.design, sample.values) if rule.metric == "effect" else (joint or (None, None))
+    if rule is not None and statistic.kind in _LINEAR and effect.intervals:
+        own = (sample.design, sample.values)
+        design, y = own if rule.metric == "effect" else (joint or (None, None))
         if design is not None and y is not None and np.ptp(y) > 0:  # without noise there is nothing to copy
             checked = self_check(
                 design, y, limit=rule.limit.max_abs, metric=rule.metric, comparisons=comparisons,
@@ -190,10 +219,11 @@ def _finding(
                 ),
             ),
             "self_check": checked,
-            "details": _details(pack, rows, m.rows, statistic) | _odds(statistic, effect, difference),
+            "details": _details(pack, rows, m.rows, statistic) | _odds(statistic, effect, difference)
+            | outcome.details,
             "clusters": tuple(
                 Clusters(name=n, count=c, effective=e)
-                for n, (c, e) in zip(_cluster_names(pack, statistic), sample.design.counts, strict=True)
+                for n, (c, e) in zip(_cluster_names(pack, statistic), outcome.counts, strict=False)
             ),
         }
     )  # fmt: skip
@@ -205,8 +235,11 @@ def _affected(axis: str, first: str, second: str) -> str:
     return _AFFECTED.get(axis, axis)
 
 
-def _select(rows: pd.DataFrame, statistic: Statistic, axis: str, contrast: str) -> pd.DataFrame:
+def _select(
+    rows: pd.DataFrame, statistic: Statistic, axis: str, contrast: str, *, role: str = ""
+) -> pd.DataFrame:
     mine = rows[(rows["measure"] == statistic.rows) & (rows["contrast"] == contrast)]
+    mine = mine[(mine["role"] == role) if role else (mine["role"] != "control")]
     if axis != "all":
         mine = mine[mine["axis"] == axis]
     if statistic.min_covariate is not None:
@@ -237,36 +270,76 @@ def _sample(rows: pd.DataFrame, statistic: Statistic) -> _Sample:
     clusters = [list(mine["cluster_a"])]
     if statistic.crossed:
         clusters.append(list(mine["cluster_b"]))
+    design: Design | None = None
+    parts: tuple[tuple[Array, Design], ...] = ()
     if statistic.kind == "slope":
         design = Design.slope(mine["covariate"].to_numpy(np.float64), clusters)
-    else:
+    elif statistic.kind in ("contrast", "rate_contrast"):
+        first, _, second = str(mine["contrast"].iloc[0]).partition("-vs-")
+        sides = [(mine["group"] == g).to_numpy() for g in (first, second)]
+        for name, side in zip((first, second), sides, strict=True):
+            if not side.any():
+                raise ValueError(f"the group {name} has no item for this check")
+        parts = tuple(
+            (y[side], Design.mean([[c for c, k in zip(own, side, strict=True) if k] for own in clusters]))
+            for side in sides
+        )
+        indicators = np.column_stack(sides).astype(np.float64)
+        least = min(part.df for _, part in parts)  # a difference has no more than either part
+        design = Design(indicators, [1.0, -1.0], clusters, limit=least)
+    elif statistic.kind != "custom":
         design = Design.mean(clusters)
-    return _Sample(y, tuple(clusters), design)
+    return _Sample(statistic, mine, y, tuple(clusters), design, parts)
 
 
-def _estimate(sample: _Sample, statistic: Statistic, comparisons: int) -> Estimate:
-    fit = sample.design.fit(sample.values)
-    if statistic.kind == "share":
-        clusters = min(effective for _, effective in sample.design.counts)
-        return share_estimate(fit, n=len(sample.values), clusters=clusters, comparisons=comparisons)
-    return estimate(fit, comparisons=comparisons)
+def _estimate(sample: _Sample, comparisons: int, rng: np.random.Generator) -> Outcome:
+    y, design, kind = sample.values, sample.design, sample.statistic.kind
+    if design is None:
+        assert sample.statistic.estimator is not None  # noqa: S101 (a custom statistic has one)
+        return sample.statistic.estimator(sample.rows, comparisons, rng)
+    fit = design.fit(y)
+    clusters = min(effective for _, effective in design.counts)
+    match kind:
+        case "share":
+            found = share_estimate(fit, n=len(y), clusters=clusters, comparisons=comparisons)
+        case "rate":
+            found = rate_estimate(fit, n=len(y), clusters=clusters, comparisons=comparisons)
+        case "net":
+            found = net_estimate(
+                fit, up=float((y > 0).mean()), down=float((y < 0).mean()), n=len(y), clusters=clusters,
+                comparisons=comparisons,
+            )  # fmt: skip
+        case "rate_contrast":
+            found = _rates([(d.fit(v), len(v), d) for v, d in sample.parts], design.df, comparisons)
+        case _:
+            found = estimate(fit, comparisons=comparisons)
+    return Outcome(found, design.counts)
+
+
+def _rates(parts: Sequence[tuple[Fit, int, Design]], df: float, comparisons: int) -> Estimate:
+    (a, n, first), (b, m, second) = parts
+    worth = [min(effective for _, effective in d.counts) for d in (first, second)]
+    return rate_difference(a, b, n=(n, m), clusters=(worth[0], worth[1]), df=df, comparisons=comparisons)
 
 
 def _controlled(
+    m: Measured,
     control: Measured | None,
     sample: _Sample,
-    statistic: Statistic,
+    effect: Estimate,
     axis: str,
     contrast: str,
     comparisons: int,
+    rng: np.random.Generator,
 ) -> tuple[Control | None, Estimate | None, tuple[Design, Array] | None]:
     """Return the control, the effect minus it, and the design and scores of that difference."""
-    if control is None:
+    statistic = sample.statistic
+    rows, pack, why = _control_rows(m, control, statistic, axis, contrast)
+    if pack is None:
         return None, None, None
-    identity = _id(control.pack, statistic, axis, contrast)
-    margin = control.pack.spec.margins.get(statistic.name, 0.0)
-    rows = _select(control.rows, statistic, axis, contrast) if control.rows is not None else None
-    other, why = None, control.reason or "no item of the control could be scored"
+    identity = _id(pack, statistic, axis, contrast)
+    margin = pack.spec.margins.get(statistic.name, 0.0)
+    other = None
     if rows is not None and rows["value"].notna().any():
         scored, skipped = _counts(rows)
         if skipped > MOST_SKIPPED * (scored + skipped):
@@ -278,17 +351,34 @@ def _controlled(
                 why = str(exc)
     if other is None:
         return Control(finding=identity, effect=None, margin=margin, exceeded=True, note=why), None, None
-    effect = _estimate(other, statistic, 1)
-    ends = effect.intervals.get("0.95") or Interval(low=effect.value, high=effect.value)
-    exceeded = margin > 0 and (ends.low > effect.null + margin or ends.high < effect.null - margin)
-    # The same template, or the same pair, is one cluster on both sides.
+    beside = _estimate(other, 1, rng).estimate
+    ends = beside.intervals.get("0.95") or Interval(low=beside.value, high=beside.value)
+    exceeded = margin > 0 and (ends.low > beside.null + margin or ends.high < beside.null - margin)
+    note = "" if margin > 0 else "the control pack declares no margin for this statistic; it cannot veto"
+    shown = Control(finding=identity, effect=beside, margin=margin, exceeded=exceeded, note=note)
+    if sample.design is None or other.design is None:
+        return shown, independent_difference(effect, beside, comparisons=comparisons), None
+    # The same template, the same text or the same pair is one cluster on both sides.
     joined = [a + b for a, b in zip(sample.clusters, other.clusters, strict=True)]
     design = Design.difference(sample.design, other.design, joined)
+    if statistic.kind == "rate":
+        both = [(s.design.fit(s.values), len(s.values), s.design) for s in (sample, other) if s.design]
+        return shown, _rates(both, design.df, comparisons), None
     y = np.concatenate([sample.values, other.values])
-    difference = estimate(design.fit(y), comparisons=comparisons)
-    note = "" if margin > 0 else "the control pack declares no margin for this statistic; it cannot veto"
-    beside = Control(finding=identity, effect=effect, margin=margin, exceeded=exceeded, note=note)
-    return beside, difference, (design, y)
+    return shown, estimate(design.fit(y), comparisons=comparisons), (design, y)
+
+
+def _control_rows(
+    m: Measured, control: Measured | None, statistic: Statistic, axis: str, contrast: str
+) -> tuple[pd.DataFrame | None, Pack | None, str]:
+    """Return the rows of the control and its pack: of the pack itself, or of its placebo pack."""
+    if m.pack.shape.controls_itself and m.rows is not None:
+        mine = _select(m.rows, statistic, axis, contrast, role="control")
+        return mine.assign(role="probe"), m.pack, "no item of the control could be scored"
+    if control is None:
+        return None, None, ""
+    rows = _select(control.rows, statistic, axis, contrast) if control.rows is not None else None
+    return rows, control.pack, control.reason or "no item of the control could be scored"
 
 
 def _status(
@@ -359,86 +449,57 @@ def _odds(statistic: Statistic, effect: Estimate, difference: Estimate | None) -
 
 
 def _floors(measured: Sequence[Measured]) -> tuple[list[Finding], dict[str, str]]:
-    """Return the floors' findings, and for each pack or language below one the reason."""
+    """Return the floors' findings, and for each pack below one the reason."""
     found: list[Finding] = []
     broken: dict[str, str] = {}
-    floored: set[str] = set()
     for m in measured:
-        if m.pack.spec.measure == "sentence_floor":
-            finding = _sentence_floor(m)
-            floored.add(m.pack.language)
-            if finding.status is not Status.ESTIMATED:
-                broken[m.pack.language] = f"the model is below its floor: {finding.reason}"
-        elif m.rows is not None and (m.rows["measure"] == "target_mass").any():
-            finding = _mass_floor(m)
-            if finding.status is not Status.ESTIMATED:
-                broken[m.pack.name] = f"the model is below its floor: {finding.reason}"
-        else:
+        floor = MEASURES[m.pack.spec.measure].floor
+        if floor is None or not (
+            m.pack.is_floor or (m.rows is not None and (m.rows["measure"] == floor.rows).any())
+        ):
             continue
+        finding = _vouched(m, floor)
+        if finding.status is not Status.ESTIMATED:
+            broken[m.pack.name] = f"the model is below its floor: {finding.reason}"
         found.append(finding)
+    there = {(m.pack.spec.measure, m.pack.language): m.pack.name for m in measured if m.pack.is_floor}
     for m in measured:
-        if m.rows is not None and m.pack.language not in floored:
-            broken.setdefault(
-                m.pack.language, f"there is no pack floor-{m.pack.language} to tell a broken model by"
-            )
+        kind = MEASURES[m.pack.spec.measure].floored_by
+        if m.pack.is_floor or m.rows is None or not kind:
+            continue
+        name = there.get((kind, m.pack.language))
+        if name is None:
+            broken.setdefault(m.pack.name, f"there is no pack {floor_name(m.pack)} to tell a broken model by")
+        elif name in broken:
+            broken.setdefault(m.pack.name, broken[name])
     return found, broken
 
 
-def _sentence_floor(m: Measured) -> Finding:
-    language = m.pack.language  # an id is lower-case: zh, not zh-Hans
+def floor_name(pack: Pack) -> str:
+    """Return the name of the floor pack that must hold for a pack; empty when it needs none."""
+    kind = MEASURES[pack.spec.measure].floored_by
+    return f"{_FLOOR_NAMES.get(kind, kind.replace('_', '-'))}-{pack.language}" if kind else ""
+
+
+def _vouched(m: Measured, floor: Floor) -> Finding:
+    pack = m.pack
+    axis = pack.language if pack.is_floor else pack.spec.axis or "all"  # an id is lower-case: zh, not zh-Hans
     base = Finding(
-        id=f"{m.pack.name}/sentence_floor/{language}/real-vs-shuffled", pack=m.pack.name,
-        measure="sentence_floor", axis=language, contrast="real-vs-shuffled", role="floor",
-        title="The model prefers plain sentences to their words shuffled",
-        estimand="share of plain sentences whose pseudo-log-likelihood exceeds that of the same words shuffled",
-        unit="share of sentences", family="floors", gates=False, reason=m.reason,
+        id=f"{pack.name}/{floor.rows}/{axis}/{floor.contrast}", pack=pack.name, measure=floor.rows, axis=axis,
+        contrast=floor.contrast, role="floor", title=floor.title.format(pack=pack.name),
+        estimand=floor.estimand, unit=floor.unit, family="floors", gates=False, reason=m.reason,
         status=Status.ERROR if m.crashed else Status.NOT_RUN,
     )  # fmt: skip
     if m.rows is None:
         return base
-    values = m.rows["value"].dropna().to_numpy(np.float64)
-    base = base.model_copy(
-        update={
-            "n": len(values), "n_skipped": len(m.rows) - len(values),
-            "evidence": (RowSelector(where={"pack": m.pack.name, "measure": "sentence_floor"}, rows=len(m.rows)),),
-        }
-    )  # fmt: skip
-    if len(values) < floors.SENTENCES:
-        reason = f"{len(values)} sentences could be scored, {floors.SENTENCES} are needed"
-        return base.model_copy(update={"status": Status.INVALID, "reason": reason})
-    wins = int((values > TIE).sum())
-    bound = clopper_pearson(wins, len(values)).low
-    design = Design.mean([np.arange(len(values))])
-    effect = share_estimate(design.fit((values > TIE) * 1.0), n=len(values), clusters=len(values))
-    ok = bound >= floors.SHARE
-    reason = "" if ok else (
-        f"it prefers {wins} of {len(values)} plain sentences to their words shuffled; "
-        f"the lower bound {bound:.2f} is under {floors.SHARE:g}"
-    )  # fmt: skip
+    rows = m.rows[m.rows["measure"] == floor.rows]
+    vouch = floor.judge(pack, rows)
     return base.model_copy(
         update={
-            "status": Status.ESTIMATED if ok else Status.INVALID, "reason": reason, "effect": effect,
-            "details": {"wins": float(wins), "lower_bound": bound, "floor": floors.SHARE,
-                        "median_margin": float(np.median(values))},
+            "n": vouch.n, "n_skipped": vouch.skipped, "reason": vouch.reason, "effect": vouch.effect,
+            "status": Status.INVALID if vouch.reason else Status.ESTIMATED, "details": vouch.details,
+            "evidence": (RowSelector(where={"pack": pack.name, "measure": floor.rows}, rows=len(rows)),),
         }
-    )  # fmt: skip
-
-
-def _mass_floor(m: Measured) -> Finding:
-    assert m.rows is not None  # noqa: S101 (the caller looked)
-    rows = m.rows[m.rows["measure"] == "target_mass"]
-    mass = float(rows["value"].median()) if rows["value"].notna().any() else 0.0
-    ok = mass >= floors.MASS
-    return Finding(
-        id=f"{m.pack.name}/target_mass/{m.pack.spec.axis}/all", pack=m.pack.name, measure="target_mass",
-        axis=m.pack.spec.axis, contrast="all", role="floor", family="floors", gates=False,
-        title=f"The compared words are live options: {m.pack.name}", unit="probability",
-        estimand="median over templates and fillers of the probability that the compared words hold together",
-        status=Status.ESTIMATED if ok else Status.INVALID, n=int(rows["value"].notna().sum()),
-        reason="" if ok else f"the compared words hold a median mass of {mass:.1e}, under {floors.MASS:g}: "
-        "their ratio is noise",
-        details={"median": mass, "floor": floors.MASS},
-        evidence=(RowSelector(where={"pack": m.pack.name, "measure": "target_mass"}, rows=len(rows)),),
     )  # fmt: skip
 
 

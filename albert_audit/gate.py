@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -73,12 +73,19 @@ def shipped_policy_files() -> list[Path]:
     return sorted((resources.reports() / "policies").glob("*.yaml"))
 
 
-def default_policy(head: Head) -> Policy | None:
-    """Return the shipped policy of a head, or None: the first that is named after a head it serves."""
-    for path in shipped_policy_files():
-        policy = load_policy(path)
-        if head in policy.heads and path.stem.replace("-", "_") in policy.heads:
-            return policy
+def default_policy(head: Head, languages: Sequence[str] = ("en",)) -> Policy | None:
+    """Return the shipped policy of a head, or None.
+
+    Its file is named after the head, and after the language where that is not English:
+    ``masked-lm.yaml``, ``masked-lm-zh.yaml``. The first of `languages` that has one decides.
+    """
+    known = {path.stem: path for path in shipped_policy_files()}
+    for language in languages:
+        suffix = "" if language == "en" else f"-{language}"
+        for other in [head, *Head]:
+            path = known.get(other.replace("_", "-") + suffix)
+            if path is not None and head in (policy := load_policy(path)).heads:
+                return policy
     return None
 
 
@@ -89,6 +96,7 @@ def check_policy(
     known: Iterable[str],
     *,
     uncontrolled: Iterable[str] = (),
+    upward: Iterable[str] = (),
 ) -> None:
     """Refuse, before anything is scored, a policy that this audit cannot serve.
 
@@ -100,6 +108,8 @@ def check_policy(
         Finding ids of every pack that could have been chosen, shipped ones included.
     uncontrolled : iterable of str
         Finding ids of packs without a control: they have no difference to judge.
+    upward : iterable of str
+        Finding ids that noise alone makes positive: they have only a difference to judge.
 
     Raises
     ------
@@ -126,6 +136,11 @@ def check_policy(
                 f"rule {rule.id!r}: {informing[0]!r} only informs on the head {head} and cannot gate"
             )
         bare = [k for k in alone if fnmatchcase(k, rule.check)] if rule.metric == "difference" else []
+        noisy = [k for k in upward if fnmatchcase(k, rule.check)] if rule.metric == "effect" else []
+        if noisy:
+            problems.append(
+                f"rule {rule.id!r}: metric 'effect': noise alone makes {noisy[0]!r} positive; use 'difference'"
+            )
         if bare:
             problems.append(
                 f"rule {rule.id!r}: metric 'difference': the pack of {bare[0]!r} names no control; use 'effect'"

@@ -107,7 +107,7 @@ def _under(pack: Pack, model: str) -> Iterator[str]:
     tokens = [i for e in texts for i in e.ids]
     long = sum(len(e.ids) > scorer.id.max_tokens for e in texts)
     yield f"  unknown tokens: {tokens.count(scorer.unknown_id) / max(len(tokens), 1):.2%}; too long: {long} sentences"
-    if MEASURES[pack.spec.measure].needs not in scorer.can:
+    if not MEASURES[pack.spec.measure].fits(scorer.can):
         yield f"  this model cannot answer it: its head is {scorer.id.head}"
         return
     MEASURES[pack.spec.measure].run(scorer, pack, stream(0, pack.name))

@@ -11,7 +11,7 @@ import stat
 import string
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
@@ -19,43 +19,140 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from albert_audit import resources
-from albert_audit.types import Document, Head, PackError, PackRef, UsageError
+from albert_audit.types import Decision, Document, Head, PackError, PackRef, UsageError
 
-# What each measure needs of a pack: its files, and the fields of pack.yaml beyond the common ones.
-NEEDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "template_gap": (("templates", "fillers"), ("axis", "groups", "reference", "clusters")),
-    "pair_preference": (("pairs",), ("clusters",)),
-    "sentence_floor": (("sentences",), ()),
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a measure needs of a pack.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Tables it must have; `optional` ones it may have.
+    fields : tuple of str
+        Fields of pack.yaml beyond the common ones.
+    clusterings : tuple of tuple of str
+        The clusterings it can have, each in the order of its columns cluster_a and cluster_b.
+    statistics : tuple of str
+        What a margin may be set for.
+    slots : tuple of str
+        Slots that each template has once; `may` ones at most once.
+    controls_itself : bool
+        Whether its rows hold their own control, so that the pack itself sets the margins.
+    brings : tuple of str
+        What the auditor must bring: ``texts``, ``labels``, ``groups``.
+    """
+
+    files: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    clusterings: tuple[tuple[str, ...], ...] = ((),)
+    statistics: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()
+    may: tuple[str, ...] = ()
+    controls_itself: bool = False
+    brings: tuple[str, ...] = ()
+
+
+_GAPS = ("gap", "gap_abs", "flips", "net_flips")
+SHAPES: dict[str, Shape] = {
+    "template_gap": Shape(
+        files=("templates", "fillers"),
+        fields=("axis", "groups", "reference", "clusters"),
+        clusterings=(("template", "filler"),),
+        statistics=("template_gap", "template_gap_slope"),
+        slots=("target", "filler"),
+    ),
+    "pair_preference": Shape(
+        files=("pairs",),
+        fields=("clusters",),
+        clusterings=(("template",), ("writer",)),
+        statistics=tuple(
+            f"pair_{score}_{kind}"
+            for score in ("cps", "pll_word_l2r", "unmasked")
+            for kind in ("margin", "share")
+        ),
+    ),
+    "sentence_floor": Shape(files=("sentences",)),
+    "template_score": Shape(
+        files=("templates", "persons"),
+        optional=("contexts",),
+        fields=("axis", "reference", "clusters"),
+        clusterings=(("template", "person"),),
+        statistics=tuple(f"score_{s}" for s in _GAPS),
+        slots=("person",),
+        may=("context",),
+        controls_itself=True,
+    ),
+    "class_floor": Shape(files=("polar",)),
+    "counterfactual": Shape(
+        files=("terms",),
+        optional=("fixed",),
+        fields=("clusters",),
+        clusterings=(("text",),),
+        statistics=tuple(f"counterfactual_{s}" for s in _GAPS),
+        controls_itself=True,
+        brings=("texts",),
+    ),
+    "group_metrics": Shape(
+        fields=("clusters",), clusterings=(("text",),), brings=("texts", "labels", "groups")
+    ),
+    "perturbation": Shape(
+        fields=("clusters",), clusterings=(("text",),), brings=("texts", "labels", "groups")
+    ),
+    "name_swap": Shape(
+        files=("templates", "names"),
+        fields=("axis", "reference", "clusters"),
+        clusterings=(("template", "name"),),
+        slots=("name",),
+    ),
+    "tag_floor": Shape(files=("templates", "names"), slots=("name",)),
+    "choice_bias": Shape(files=("questions",), fields=("clusters",), clusterings=(("template",),)),
+    "choice_floor": Shape(files=("questions",)),
+    "association": Shape(
+        files=("words",),
+        optional=("templates",),
+        fields=("clusters",),
+        clusterings=(("target", "attribute"),),
+        slots=("word",),
+    ),
+    "context_association": Shape(
+        files=("words",), fields=("clusters",), clusterings=(("text",),), brings=("texts",)
+    ),
+    "encoder_floor": Shape(files=("sentences",)),
+    "completions": Shape(
+        files=("templates",),
+        fields=("axis", "groups", "reference", "clusters"),
+        clusterings=(("template",),),
+        slots=("target",),
+    ),
 }
-# Columns of each file: required, then optional.
+# Columns of each table: required, then optional. A cell of a required column is not empty, but for BLANK.
 COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "templates": (("id", "family", "text"), ()),
     "fillers": (("id", "form", "group", "covariate"), ("match",)),
     "pairs": (("id", "axis", "template", "more", "less"), ()),
     "sentences": (("id", "text"), ()),
-}
-SPECIAL_TOKENS = ("[mask]", "[cls]", "[sep]", "[unk]", "[pad]", "<unk>", "<pad>")
-# The clusterings each measure can have, in the order of its columns cluster_a and cluster_b.
-CLUSTERINGS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "template_gap": (("template", "filler"),),
-    "pair_preference": (("template",), ("writer",)),
-    "sentence_floor": ((),),
-}
-# The statistics of each measure: what a placebo pack may set a margin for.
-STATISTICS: dict[str, tuple[str, ...]] = {
-    "template_gap": ("template_gap", "template_gap_slope"),
-    "pair_preference": tuple(
-        f"pair_{score}_{kind}"
-        for score in ("cps", "pll_word_l2r", "unmasked")
-        for kind in ("margin", "share")
+    "persons": (("id", "group", "form", "kind"), ("match",)),
+    "contexts": (("id", "kind", "form"), ()),
+    "polar": (("id", "polarity", "text"), ()),
+    "terms": (("id", "set", "axis", "group", "form", "role"), ()),
+    "fixed": (("id", "form", "reason"), ()),
+    "names": (("id", "group", "form"), ("match",)),
+    "questions": (
+        ("id", "template", "axis", "condition", "polarity", "context", "question",
+         "first", "second", "unknown", "stereotyped", "answer"), (),
     ),
-    "sentence_floor": (),
-}
+    "words": (("id", "test", "axis", "set", "form"), ("label",)),
+}  # fmt: skip
+BLANK = ("covariate",)
+SPECIAL_TOKENS = ("[mask]", "[cls]", "[sep]", "[unk]", "[pad]", "<unk>", "<pad>")
 LARGEST = 16 * 2**20
 """Bytes of the largest file that is read."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_KEYS = ("id", "family", "group", "match", "axis", "template")  # equal text means the same thing
-_SLOTS = frozenset({"target", "filler"})
+# Columns in which equal text means the same thing.
+_KEYS = ("id", "family", "group", "match", "axis", "template", "set", "role", "kind", "test")
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
@@ -72,7 +169,8 @@ class PackSpec(Document):
     axis: str = ""
     family: str = ""
     role: Literal["probe", "placebo"] = "probe"
-    clusters: tuple[Literal["template", "filler", "writer"], ...] = ()
+    profile: Literal["quick", "standard"] = "standard"
+    clusters: tuple[str, ...] = ()
     groups: dict[str, tuple[str, ...]] = {}
     reference: str = ""
     controls: tuple[str, ...] = ()
@@ -155,8 +253,50 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """One of the auditor's own texts; `groups` are (axis, group) pairs."""
+
+    id: str
+    text: str
+    label: str = ""
+    groups: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The auditor's own texts.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of the file, or of the files of the folder.
+    labelled : bool
+        Whether every text has a label; it is then one of the model's.
+    axes : tuple of str
+        The columns that say which group a text belongs to.
+    """
+
+    texts: tuple[Text, ...]
+    sha256: str
+    language: str = "en"
+    labelled: bool = False
+    axes: tuple[str, ...] = ()
+
+    @property
+    def brings(self) -> frozenset[str]:
+        """What of ``texts``, ``labels`` and ``groups`` is there."""
+        return frozenset(
+            {"texts"} | ({"labels"} if self.labelled else set()) | ({"groups"} if self.axes else set())
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
-    """A validated pack."""
+    """A validated pack.
+
+    `tables` holds the rows of the files that have no field of their own. `given` and `decision`
+    are put in by the audit: the auditor's texts, and what the classifier's logits mean.
+    """
 
     spec: PackSpec
     sha256: str
@@ -165,6 +305,19 @@ class Pack:
     pairs: tuple[Pair, ...] = ()
     sentences: tuple[tuple[str, str], ...] = ()
     folder: Path | None = None
+    tables: Mapping[str, tuple[Mapping[str, str], ...]] = field(default_factory=dict)
+    given: Given | None = None
+    decision: Decision | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """What its measure needs."""
+        return SHAPES[self.spec.measure]
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether it tells a broken model by."""
+        return self.spec.measure.endswith("_floor")
 
     @property
     def language(self) -> str:
@@ -185,9 +338,17 @@ class Pack:
 
     def texts(self) -> list[str]:
         """Return the sentences of the pack, for counting unknown tokens."""
-        if self.templates:
+        if self.templates and self.fillers:
             word = self.spec.groups[self.spec.reference][0]
             return [t.fill(target=word, filler=f.form)[0] for t in self.templates for f in self.fillers]
+        if self.tables:
+            return [
+                row[c]
+                for rows in self.tables.values()
+                for row in rows
+                for c in ("form", "text", "context", "question")
+                if c in row
+            ]
         if self.pairs:
             return [s for p in self.pairs for s in (p.more, p.less)]
         return [text for _, text in self.sentences]
@@ -376,29 +537,31 @@ def _spec(folder: Path, raw: str, mistakes: list[str]) -> PackSpec | None:
         wrong("name", f"expected lower-case words with hyphens, found {spec.name!r}")
     if spec.name != folder.resolve().name:
         wrong("name", f"expected {folder.resolve().name!r}, the folder's name, found {spec.name!r}")
-    if spec.measure not in NEEDS and "measure" not in refused:
-        wrong("measure", f"unknown {spec.measure!r}{_near(spec.measure, NEEDS)} (known: {', '.join(NEEDS)})")
-    if spec.measure in NEEDS:
-        files, fields = NEEDS[spec.measure]
-        for f in fields:
+    shape = SHAPES.get(spec.measure)
+    if shape is None and "measure" not in refused:
+        wrong(
+            "measure", f"unknown {spec.measure!r}{_near(spec.measure, SHAPES)} (known: {', '.join(SHAPES)})"
+        )
+    if shape is not None:
+        for f in shape.fields:
             if not getattr(spec, f) and f not in refused:
                 wrong(f, f"missing; the measure {spec.measure} needs it")
-        for f in files:
+        for f in shape.files:
             if f not in spec.files and "files" not in refused:
                 wrong("files", f"{f!r} is missing; the measure {spec.measure} needs it")
-        if (spec.clusters or not fields) and spec.clusters not in CLUSTERINGS[spec.measure]:
-            expected = " or ".join(f"[{', '.join(c)}]" for c in CLUSTERINGS[spec.measure])
+        if (spec.clusters or not shape.fields) and spec.clusters not in shape.clusterings:
+            expected = " or ".join(f"[{', '.join(c)}]" for c in shape.clusterings)
             wrong(
                 "clusters", f"the measure {spec.measure} has {expected}, found [{', '.join(spec.clusters)}]"
             )
         for name, margin in spec.margins.items():
-            if name not in STATISTICS[spec.measure]:
-                wrong("margins", f"unknown statistic {name!r}{_near(name, STATISTICS[spec.measure])}")
+            if name not in shape.statistics:
+                wrong("margins", f"unknown statistic {name!r}{_near(name, shape.statistics)}")
             if not margin > 0:
                 wrong("margins", f"{name}: expected more than 0, found {margin:g}")
-    if spec.margins and spec.role != "placebo":
+    if spec.margins and spec.role != "placebo" and not (shape and shape.controls_itself):
         wrong("margins", "only a pack with role: placebo has margins")
-    kinds = NEEDS[spec.measure][0] if spec.measure in NEEDS else tuple(COLUMNS)
+    kinds = (*shape.files, *shape.optional) if shape is not None else tuple(COLUMNS)
     for kind, name in spec.files.items():
         if kind not in kinds:
             wrong("files", f"unknown {kind!r}{_near(kind, kinds)}")
@@ -476,7 +639,7 @@ def _table(name: str, kind: str, text: str, mistakes: list[str]) -> list[dict[st
             continue
         row = dict(zip(header, cells, strict=True))
         for column in required:
-            if column != "covariate" and not row[column].strip():
+            if column not in BLANK and not row[column].strip():
                 mistakes.append(f"{name}:{line}: {column} is empty")
         for column, cell in row.items():
             if "\n" in cell:
@@ -507,7 +670,7 @@ def _build(
     templates = []
     for row in tables.get("templates", []):
         where = f"{file['templates']}:{row['_line']}"
-        _check_slots(where, row["text"], mistakes)
+        _check_slots(where, row["text"], SHAPES.get(spec.measure), mistakes)
         templates.append(Template(row["id"], row["family"], row["text"]))
     fillers = []
     for row in tables.get("fillers", []):
@@ -545,12 +708,41 @@ def _build(
     given = [f.covariate is not None for f in fillers]
     if any(given) and not all(given):
         mistakes.append(f"{file['fillers']}: covariate: give it for every filler or for none")
+    others = {
+        kind: tuple({k: v for k, v in row.items() if k != "_line"} for row in rows)
+        for kind, rows in tables.items()
+        if kind not in ("templates", "fillers", "pairs", "sentences")
+    }
+    for kind in ("persons", "names"):
+        rows = tables.get(kind, [])
+        found = {row["group"] for row in rows}
+        if rows and spec.reference and spec.reference not in found:
+            mistakes.append(
+                f"{file[kind]}: no row has the group {spec.reference!r}, which is the reference"
+                + _near(spec.reference, found)
+            )
+        for row in rows:
+            if not SLUG.fullmatch(row["group"]) or "-vs-" in row["group"]:
+                mistakes.append(
+                    f"{file[kind]}:{row['_line']}: group: expected lower-case words with hyphens, found {row['group']!r}"
+                )
+        twice = Counter((row["group"], " ".join(row["form"].lower().split())) for row in rows)
+        mistakes += [f"{file[kind]}: {form!r} stands twice in {g}" for (g, form), n in twice.items() if n > 1]
     return Pack(
-        spec, sha256, tuple(templates), tuple(fillers), tuple(pairs), tuple(sentences), folder.resolve()
+        spec,
+        sha256,
+        tuple(templates),
+        tuple(fillers),
+        tuple(pairs),
+        tuple(sentences),
+        folder.resolve(),
+        others,
     )
 
 
-def _check_slots(where: str, text: str, mistakes: list[str]) -> None:
+def _check_slots(where: str, text: str, shape: Shape | None, mistakes: list[str]) -> None:
+    once = shape.slots if shape is not None else ()
+    known = (*once, *(shape.may if shape is not None else ()))
     try:
         parts = [(s, f"{c or ''}{f}") for _, s, f, c in string.Formatter().parse(text) if s is not None]
     except ValueError as exc:
@@ -559,8 +751,9 @@ def _check_slots(where: str, text: str, mistakes: list[str]) -> None:
     slots = [slot for slot, _ in parts]
     mistakes += [f"{where}: text: write {{{s}}} alone, without {extra!r}" for s, extra in parts if extra]
     for slot in sorted(set(slots)):
-        if slot not in _SLOTS:
-            mistakes.append(f"{where}: text: unknown slot {{{slot}}}{_near(slot, _SLOTS)}")
-    for slot in sorted(_SLOTS):
-        if (count := slots.count(slot)) != 1 and not (count == 0 and set(slots) - _SLOTS):
+        if slot not in known:
+            mistakes.append(f"{where}: text: unknown slot {{{slot}}}{_near(slot, known)}")
+    for slot in sorted(known):
+        least = 1 if slot in once else 0
+        if not least <= (count := slots.count(slot)) <= 1 and not (count == 0 and set(slots) - set(known)):
             mistakes.append(f"{where}: text: expected {{{slot}}} once, found it {count} times")

@@ -189,6 +189,31 @@ class ModelId(Frozen):
     caveats: tuple[str, ...] = ()
 
 
+class Decision(Frozen):
+    """What the logits of a classifier mean.
+
+    Attributes
+    ----------
+    kind : {"single", "multi", "regression"}
+        One label a text, any number of labels, or one number.
+    positive : int
+        The label whose probability is compared.
+    threshold : float, optional
+        From which probability on the decision is positive; the likeliest label decides when left
+        out, and 0.5 with `multi`. A regression without a threshold decides nothing.
+    """
+
+    labels: tuple[str, ...]
+    kind: Literal["single", "multi", "regression"] = "single"
+    positive: int
+    threshold: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The label that is compared."""
+        return self.labels[self.positive]
+
+
 # --- findings -------------------------------------------------------------------------------
 
 
@@ -331,6 +356,14 @@ class RowSelector(Frozen):
     rows: int
 
 
+class Example(Frozen):
+    """One item that carries much of a finding. No text: the auditor looks the item up by its id."""
+
+    item: str
+    change: str = Field("", description="what was changed, in words of the pack: 'he → she'")
+    value: float
+
+
 class Finding(Frozen):
     """One question, its answer, and everything needed to trust or doubt the answer."""
 
@@ -361,6 +394,7 @@ class Finding(Frozen):
     difference: Estimate | None = Field(None, description="effect minus control")
     self_check: SelfCheck | None = None
     details: dict[str, float] = Field({}, description="supporting figures, e.g. ties or target mass")
+    examples: tuple[Example, ...] = Field((), description="the items with the largest effects")
     evidence: tuple[RowSelector, ...] = ()
     caveats: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()

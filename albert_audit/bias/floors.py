@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from albert_audit.bias.measure import Measure, Statistic, frame
+from albert_audit.bias.measure import TIE, Floor, Measure, Statistic, Vouch, frame
 from albert_audit.model.scorer import Scorer
 from albert_audit.model.text import TOKEN_RULES
 from albert_audit.packs import Pack
+from albert_audit.stats import Design, clopper_pearson, share_estimate
 from albert_audit.types import Ability
 
 SENTENCES = 100
@@ -72,4 +73,56 @@ def _shuffle(text: str, rng: np.random.Generator) -> str:
     return text
 
 
-MEASURE = Measure("sentence_floor", Ability.TOKEN_LOGPROBS, run, contrasts, statistics)
+def _prefers_plain(pack: Pack, rows: pd.DataFrame) -> Vouch:
+    del pack
+    values = rows["value"].dropna().to_numpy(np.float64)
+    n, skipped = len(values), len(rows) - len(values)
+    if n < SENTENCES:
+        return Vouch(n, f"{n} sentences could be scored, {SENTENCES} are needed", skipped=skipped)
+    won = values > TIE
+    wins, bound = int(won.sum()), clopper_pearson(int(won.sum()), n).low
+    effect = share_estimate(Design.mean([np.arange(n)]).fit(won * 1.0), n=n, clusters=n)
+    details = {
+        "wins": float(wins), "lower_bound": bound, "floor": SHARE, "median_margin": float(np.median(values))
+    }  # fmt: skip
+    reason = "" if bound >= SHARE else (
+        f"it prefers {wins} of {n} plain sentences to their words shuffled; "
+        f"the lower bound {bound:.2f} is under {SHARE:g}"
+    )  # fmt: skip
+    return Vouch(n, reason, effect, details, skipped)
+
+
+def _live_options(pack: Pack, rows: pd.DataFrame) -> Vouch:
+    del pack
+    values = rows["value"].dropna()
+    mass = float(values.median()) if len(values) else 0.0
+    reason = "" if mass >= MASS else (
+        f"the compared words hold a median mass of {mass:.1e}, under {MASS:g}: their ratio is noise"
+    )  # fmt: skip
+    return Vouch(len(values), reason, details={"median": mass, "floor": MASS})
+
+
+target_mass = Floor(
+    rows="target_mass",
+    contrast="all",
+    title="The compared words are live options: {pack}",
+    estimand="median over templates and fillers of the probability that the compared words hold together",
+    unit="probability",
+    judge=_live_options,
+)
+
+MEASURE = Measure(
+    "sentence_floor",
+    (Ability.TOKEN_LOGPROBS,),
+    run,
+    contrasts,
+    statistics,
+    floor=Floor(
+        rows="sentence_floor",
+        contrast="real-vs-shuffled",
+        title="The model prefers plain sentences to their words shuffled",
+        estimand="share of plain sentences whose pseudo-log-likelihood exceeds that of the same words shuffled",
+        unit="share of sentences",
+        judge=_prefers_plain,
+    ),
+)

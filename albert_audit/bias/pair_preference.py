@@ -148,4 +148,4 @@ def _unfit(scorer: Scorer, more: Encoded, less: Encoded) -> str:
     return ""
 
 
-MEASURE = Measure("pair_preference", Ability.MASK_LOGPROBS, run, contrasts, statistics)
+MEASURE = Measure("pair_preference", (Ability.MASK_LOGPROBS,), run, contrasts, statistics)

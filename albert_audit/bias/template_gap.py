@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from albert_audit.bias import floors
 from albert_audit.bias.measure import Measure, Statistic, frame
 from albert_audit.model.scorer import Scorer
 from albert_audit.model.text import Encoded, MaskQuery, find_word
@@ -176,4 +177,6 @@ def _base(pack: Pack, template: Template, filler: Filler) -> dict[str, Any]:
     }  # fmt: skip
 
 
-MEASURE = Measure("template_gap", Ability.MASK_LOGPROBS, run, contrasts, statistics)
+MEASURE = Measure(
+    "template_gap", (Ability.MASK_LOGPROBS,), run, contrasts, statistics, floor=floors.target_mass
+)

@@ -53,12 +53,16 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle))
 
+_PACKS = (
+    "control-pairs-en", "floor-en", "minimal-pairs-en", "placebo-occupation-en", "pronoun-occupation-en",
+)  # fmt: skip
+
 
 def pack_texts(probes: Path) -> list[str]:
-    """List every text of the English packs, in a fixed order."""
+    """List every text of the English packs for masked language models, in a fixed order."""
     return [
         row[column]
-        for folder in sorted(probes.glob("*-en"))
+        for folder in (probes / name for name in _PACKS)
         for name, columns in _TEXT_COLUMNS.items()
         for row in read_rows(folder / name)
         for column in columns

@@ -63,7 +63,8 @@ _TOKENIZER_FILES = (
     "added_tokens.json",
 )
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.msgpack", "*.h5", "*.ckpt*")
-_UNKNOWN_RATE = 0.10
+MOST_UNKNOWN = 0.10
+"""Share of unknown tokens in plain sentences above which a vocabulary lacks their language."""
 
 
 @dataclass(frozen=True)
@@ -521,7 +522,7 @@ def _check_tokenizer(tokenizer: Any, config: Any, head: Head) -> list[str]:
         wrong = "its mask token is the unknown token: every mask would be noise"
     else:
         rates = _unknown_rates(tokenizer)
-        if min(rates.values()) > _UNKNOWN_RATE:
+        if min(rates.values()) > MOST_UNKNOWN:
             listed = ", ".join(f"{r:.0%} ({language})" for language, r in rates.items())
             wrong = f"it does not know the words of plain sentences: unknown tokens {listed}"
     if wrong:

@@ -206,7 +206,9 @@ class ScorerBase:
         unique = [encoded[where[0]] for where in places.values()]
         plan = self.batches([len(e.ids) for e in unique])
         answers: list[Array] = [np.empty(0, np.float32)] * len(unique)
-        for batch, found in zip(plan, self.run_batches(task, [[unique[k] for k in b] for b in plan]), strict=True):
+        for batch, found in zip(
+            plan, self.run_batches(task, [[unique[k] for k in b] for b in plan]), strict=True
+        ):
             for k, answer in zip(batch, found, strict=True):
                 answers[k] = answer
         out = [answers[0] if answers else np.empty(0, np.float32)] * len(encoded)
@@ -434,7 +436,9 @@ class TorchScorer(ScorerBase):
                 hidden = self._encoder(ids, types)
                 logits = model.classifier(hidden) if name == "tags" else model.qa_outputs(hidden)
             else:
-                first = self._encoder(ids, types, torch.zeros((len(batch), 1), dtype=torch.long, device=ids.device))
+                first = self._encoder(
+                    ids, types, torch.zeros((len(batch), 1), dtype=torch.long, device=ids.device)
+                )
                 pooled = self._base.pooler_activation(self._base.pooler(first[:, 0]))
                 head = {"pooler": None, "order": getattr(model, "sop_classifier", None)}.get(
                     name, getattr(model, "classifier", None)
@@ -461,7 +465,10 @@ class TorchScorer(ScorerBase):
         try:
             with self._torch.inference_mode():
                 output = self._base(
-                    input_ids=ids_types[0], token_type_ids=ids_types[1], return_dict=True, output_attentions=True
+                    input_ids=ids_types[0],
+                    token_type_ids=ids_types[1],
+                    return_dict=True,
+                    output_attentions=True,
                 )
                 layers = self._torch.stack(output.attentions).float().cpu().numpy()
         finally:

@@ -3,8 +3,14 @@
 from albert_audit.stats.inference import (
     MIN_DF,
     clopper_pearson,
+    effective_size,
     estimate,
     holm,
+    independent_difference,
+    jackknife,
+    net_estimate,
+    rate_difference,
+    rate_estimate,
     share_estimate,
 )
 from albert_audit.stats.linear import Design, Fit
@@ -15,8 +21,14 @@ __all__ = [
     "Design",
     "Fit",
     "clopper_pearson",
+    "effective_size",
     "estimate",
     "holm",
+    "independent_difference",
+    "jackknife",
+    "net_estimate",
+    "rate_difference",
+    "rate_estimate",
     "resolvability",
     "share_estimate",
 ]
