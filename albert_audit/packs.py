@@ -741,8 +741,6 @@ def _build(
 
 
 def _check_slots(where: str, text: str, shape: Shape | None, mistakes: list[str]) -> None:
-    once = shape.slots if shape is not None else ()
-    known = (*once, *(shape.may if shape is not None else ()))
     try:
         parts = [(s, f"{c or ''}{f}") for _, s, f, c in string.Formatter().parse(text) if s is not None]
     except ValueError as exc:
@@ -750,10 +748,13 @@ def _check_slots(where: str, text: str, shape: Shape | None, mistakes: list[str]
         return
     slots = [slot for slot, _ in parts]
     mistakes += [f"{where}: text: write {{{s}}} alone, without {extra!r}" for s, extra in parts if extra]
+    if shape is None:  # an unknown measure is a mistake of its own
+        return
+    known = (*shape.slots, *shape.may)
     for slot in sorted(set(slots)):
         if slot not in known:
             mistakes.append(f"{where}: text: unknown slot {{{slot}}}{_near(slot, known)}")
     for slot in sorted(known):
-        least = 1 if slot in once else 0
+        least = 1 if slot in shape.slots else 0
         if not least <= (count := slots.count(slot)) <= 1 and not (count == 0 and set(slots) - set(known)):
             mistakes.append(f"{where}: text: expected {{{slot}}} once, found it {count} times")

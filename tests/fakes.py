@@ -185,6 +185,7 @@ GOOD: dict[str, str | None] = {
     "axis": "gender",
     "measure": "template_gap",
     "family": "gender",
+    "profile": "quick",
     "role": "probe",
     "clusters": "[template, filler]",
     "groups": "{female: [she], male: [he]}",

@@ -228,7 +228,8 @@ def jackknife(
 
     Notes
     -----
-    The degrees of freedom are those of a mean over the same clusters, so that a few large clusters
+    Centred at the estimate and not shrunk by (G - 1) / G, so that of a mean it is CR3 (see
+    `Design`). The degrees of freedom are those of a mean over the same clusters: a few large clusters
     do not count as many. A statistic that is not finite when a cluster is left out has no interval.
 
     Source: Tukey (1958), Ann. Math. Stat. 29(2); MacKinnon, Nielsen and Webb (2023) for clusters.
@@ -239,7 +240,7 @@ def jackknife(
     left = np.array([statistic(codes != g) for g in range(len(names))]) if count > 1 else np.array([np.nan])
     if not np.isfinite(left).all():
         return Estimate(value=value, se=0.0, df=0.0, null=null), count, effective
-    se = math.sqrt((count - 1) / count * float(((left - left.mean()) ** 2).sum()))
+    se = math.sqrt(float(((left - value) ** 2).sum()))
     fit = Fit(np.asarray(value), np.asarray(se), max(effective - 1, 0.0))
     return estimate(fit, null=null, comparisons=comparisons), count, effective
 
