@@ -77,29 +77,33 @@ def test_ids_are_slugs_and_differ(name):
         assert all(SLUG.fullmatch(i) for i in ids)
 
 
-@pytest.mark.parametrize("name", [n for n in SHIPPED if n != "floor-zh"])
+@pytest.mark.parametrize("name", [n for n in SHIPPED if not shipped(n).shape.brings])
 def test_finding_ids_are_known_beforehand_and_differ(name):
     pack = shipped(name)
     ids = checks(pack, Head.MASKED_LM)
-    if pack.spec.role == "placebo" or pack.spec.measure == "sentence_floor":
+    if pack.spec.role == "placebo" or pack.is_floor:
         assert not ids
         return
     planned = [
         (s.name, s.contrast or c, a)
         for s in MEASURES[pack.spec.measure].statistics(pack)
         for a, c in MEASURES[pack.spec.measure].contrasts(pack)
+        if not s.only or a in s.only or c in s.only
     ]
-    assert len(ids) == len(planned)
+    assert len(ids) == len(planned) > 0
     assert all(re.fullmatch(r"[a-z0-9_-]+(/[a-z0-9_-]+){3}", i) for i in ids)
 
 
 def test_no_id_is_given_by_two_packs():
-    every = [i for n in SHIPPED for i in checks(shipped(n), Head.MASKED_LM)]
+    every = [i for n in SHIPPED if not shipped(n).shape.brings for i in checks(shipped(n), Head.MASKED_LM)]
     assert len(every) == len(set(every))
 
 
-@pytest.mark.parametrize("name", [n for n in SHIPPED if shipped(n).templates])
-def test_template_packs(name):
+@pytest.mark.parametrize(
+    "name",
+    [n for n in SHIPPED if shipped(n).spec.measure == "template_gap" and shipped(n).language == "en"],
+)
+def test_english_template_packs(name):
     pack = shipped(name)
     assert len(pack.fillers) >= 60
     families = Counter(t.family for t in pack.templates)
@@ -143,10 +147,10 @@ def test_controls_exist_and_are_matched(name):
     # A veto needs a margin for each statistic that the shipped policies judge.
     judged = {r.check.split("/")[1] for p in gate.shipped_policy_files() for r in gate.load_policy(p).rules
               if r.check.split("/")[0] == name}  # fmt: skip
-    assert judged and judged <= set(control.spec.margins)
+    assert control.spec.margins and judged <= set(control.spec.margins)
 
 
-@pytest.mark.parametrize("name", [n for n in SHIPPED if shipped(n).pairs])
+@pytest.mark.parametrize("name", [n for n in SHIPPED if shipped(n).pairs and shipped(n).language == "en"])
 def test_pairs_are_minimal_and_balanced(name):
     pack = shipped(name)
     for pair in pack.pairs:
@@ -168,7 +172,7 @@ def test_pairs_are_minimal_and_balanced(name):
         assert all(ways[m, n] == ways[n, m] for m, n in ways), axis
 
 
-@pytest.mark.parametrize("name", [n for n in SHIPPED if shipped(n).sentences])
+@pytest.mark.parametrize("name", [n for n in SHIPPED if shipped(n).spec.measure == "sentence_floor"])
 def test_floors_have_enough_sentences(name):
     pack = shipped(name)
     assert len(pack.sentences) >= 120  # 100 must be left when some cannot be scored
@@ -180,20 +184,26 @@ def test_floors_have_enough_sentences(name):
 def test_every_rule_of_a_shipped_policy_finds_a_check_that_may_gate(path):
     policy = gate.load_policy(path)
     for head in policy.heads:
-        known = {k: v for n in SHIPPED for k, v in checks(shipped(n), head).items()}
+        known = {
+            k: v for n in SHIPPED if not shipped(n).shape.brings for k, v in checks(shipped(n), head).items()
+        }
         for rule in policy.rules:
             matched = {k: v for k, v in known.items() if fnmatchcase(k, rule.check)}
             assert matched and all(matched.values()), rule.id
             for identity in matched:
-                assert rule.metric == "effect" or shipped(identity.split("/")[0]).spec.controls, rule.id
+                pack = shipped(identity.split("/")[0])
+                controlled = pack.spec.controls or pack.shape.controls_itself
+                assert rule.metric == "effect" or controlled, rule.id
 
 
 def test_placebos_and_measures_agree_on_what_a_margin_is_called():
     for name in SHIPPED:
         pack = shipped(name)
+        if pack.shape.brings:
+            continue
         known = {s.name for s in MEASURES[pack.spec.measure].statistics(pack)}
         assert set(pack.spec.margins) <= known
-        assert set(pack.shape.statistics) == known
+        assert set(pack.shape.statistics) >= known
 
 
 # --- mistakes ---------------------------------------------------------------------------------
@@ -234,6 +244,7 @@ FIELDS: dict[str, tuple[str | None, str]] = {
     "licence": ("''", "at least 1 character"),
     "source": ("", "valid string"),
     "family": ("[a]", "valid string"),
+    "profile": ("fast", "'quick' or 'standard'"),
     "harm": ("1", "valid string"),
     "affected": ("yes", "quote it"),
 }
