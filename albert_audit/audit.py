@@ -40,7 +40,7 @@ from albert_audit.types import (
 )
 
 if TYPE_CHECKING:
-    from albert_audit.model.cache import CachedScorer
+    from albert_audit.model.cache import CachedScorer, ScoreStore
     from albert_audit.model.load import ModelHandle
     from albert_audit.model.scorer import Progress, Scorer
 
@@ -82,6 +82,7 @@ class Cost:
     inputs: int
     tokens: int
     flops: int
+    checks: tuple[finder.Forecast, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Plan:
         """SHA-256 over model, configuration and packs: what decides whether a folder is resumed."""
         content: dict[str, object] = {
             "model": self.handle.id.sha256,
+            "profile": self.profile,
             "seed": self.config.seed,
             "packs": {p.name: p.sha256 for p in (*self.packs, *self.unable)},
         }
@@ -125,6 +127,19 @@ class Plan:
         return cores() if sum(c.flops for c in self.costs) >= WORTH else 1
 
     @property
+    def profile(self) -> str:
+        """``quick``, ``standard`` or ``full``."""
+        return _profile(self.config)
+
+    @property
+    def seconds(self) -> float:
+        """Roughly how long scoring takes in one process, from two batches scored just now."""
+        from albert_audit.model.scorer import TorchScorer
+
+        scorer = TorchScorer(self.handle, budget=self.config.batch_tokens)
+        return sum(c.tokens for c in self.costs) / scorer.speed()
+
+    @property
     def out(self) -> Path:
         """The audit's folder."""
         return Path(self.config.out or f"audit-{self.handle.id.sha256[:12]}")
@@ -140,7 +155,7 @@ def plan(config: AuditConfig) -> Plan:
     ModelRefused
         When the checkpoint would be scored wrongly or is unsafe to load.
     """
-    profile = config.profile or ("full" if config.data else "standard")
+    profile = _profile(config)
     if config.data and profile != "full":
         raise UsageError(
             f"the profile {profile} runs shipped packs only, and {', '.join(sorted(config.data))} was given",
@@ -205,13 +220,19 @@ def plan(config: AuditConfig) -> Plan:
     costs = []
     for pack in everything:
         counter.inputs = counter.tokens = 0
+        checks: list[finder.Forecast] = []
         with suppress(Exception):  # the run will report it as a finding; a plan only forecasts
-            _measure(counter, pack, config.seed)
-        costs.append(Cost(pack, counter.inputs, counter.tokens, counter.flops))
+            rows = _measure(counter, pack, config.seed)
+            checks = finder.forecasts(pack, rows) if pack.spec.role == "probe" and not pack.is_floor else []
+        costs.append(Cost(pack, counter.inputs, counter.tokens, counter.flops, tuple(checks)))
     unable = tuple(p for p in probes if p not in able)
     return Plan(
         config, handle, policy, tuple(everything), unable, tuple(costs), given, decision, tuple(unspoken)
     )
+
+
+def _profile(config: AuditConfig) -> str:
+    return config.profile or ("full" if config.data else "standard")
 
 
 def _check(policy: Policy, head: Head, probes: Sequence[Pack]) -> None:
@@ -309,7 +330,9 @@ def _differing(given: Sequence[Pack]) -> list[Pack]:
 
 def _shipped_probes() -> list[Pack]:
     found = [packs.load(packs.find(name)) for name in packs.shipped()]
-    return [p for p in found if p.spec.role == "probe" and not p.is_floor]
+    return [
+        p for p in found if p.spec.measure in MEASURES and p.spec.role == "probe" and not p.is_floor
+    ]  # TEMP
 
 
 def _checks(probes: Sequence[Pack], head: Head) -> dict[str, bool]:
@@ -395,7 +418,7 @@ def execute(planned: Plan, *, force: bool, watcher: Watcher) -> Audit:
     started = _now()
     target = planned.out
     manifest, info = _open(planned, force=force, started=started)
-    measured, scorer = _score(planned, watcher)
+    measured, baselines, scorer = _score(planned, watcher)
     every = [m.rows for m in measured if m.rows is not None]
     rows = pd.concat(every, ignore_index=True) if every else frame([])
     folder.write_bytes(target / folder.MEASUREMENTS, rows.to_parquet(index=False, compression="zstd"))
@@ -403,7 +426,7 @@ def execute(planned: Plan, *, force: bool, watcher: Watcher) -> Audit:
     policy = planned.policy
     found = Findings(
         model=model,
-        findings=finder.build(measured, model, policy, planned.config.seed),
+        findings=finder.build(measured, model, policy, planned.config.seed, baselines),
         not_tested=tuple(_not_tested(planned)),
     )
     folder.write(target / folder.FINDINGS, found)
@@ -463,6 +486,7 @@ def _open(planned: Plan, *, force: bool, started: datetime) -> tuple[Manifest, R
             "data": sorted(config.data),
             "device": config.device,
             "packs": [p.name for p in planned.packs],
+            "profile": planned.profile,
             "seed": config.seed,
             **({"texts": _told(config, planned.given)} if planned.given is not None else {}),
             **({"decision": planned.decision.model_dump()} if planned.decision is not None else {}),
@@ -494,13 +518,14 @@ def _foreign(target: Path) -> bool:
         raise UsageError(f"cannot write to {target}: {exc.strerror}", "choose another --out") from None
 
 
-def _score(planned: Plan, watcher: Watcher) -> tuple[list[Measured], CachedScorer]:
+def _score(planned: Plan, watcher: Watcher) -> tuple[list[Measured], dict[str, list[Measured]], CachedScorer]:
     from albert_audit.model.cache import CachedScorer, ScoreStore, cache_path
     from albert_audit.model.pool import PooledScorer, workers
     from albert_audit.model.scorer import TorchScorer
 
     handle, budget = planned.handle, planned.config.batch_tokens
     measured = []
+    baselines: dict[str, list[Measured]] = {}
     with ExitStack() as stack:
         store = stack.enter_context(closing(ScoreStore(cache_path())))
         here = TorchScorer(handle, budget=budget)
@@ -522,11 +547,36 @@ def _score(planned: Plan, watcher: Watcher) -> tuple[list[Measured], CachedScore
                     if os.environ.get("ALBERT_AUDIT_DEBUG"):
                         traceback.print_exc(file=sys.stderr)
                     measured.append(Measured(cost.pack, None, reason, crashed=True))
+        if planned.profile == "full":
+            with watcher.task("The same with random weights and with word frequencies", 0):
+                baselines = _baselines(planned, store, f"{handle.device.type}:{handle.threads}")
     head = handle.id.head
     for pack in planned.unable:
         needs = " or ".join(MEASURES[pack.spec.measure].needs)
         measured.append(Measured(pack, None, f"a model with the head {head} cannot answer {needs}"))
-    return measured, scorer
+    return measured, baselines, scorer
+
+
+def _baselines(planned: Plan, store: ScoreStore, device: str) -> dict[str, list[Measured]]:
+    """Measure every probe in scorers that know nothing; what fails there is left out."""
+    from albert_audit.model.baseline import UnigramScorer, random_init, unigrams
+    from albert_audit.model.cache import CachedScorer
+    from albert_audit.model.scorer import TorchScorer
+
+    blank = TorchScorer(random_init(planned.handle, planned.config.seed), budget=planned.config.batch_tokens)
+    scorers: dict[str, Scorer] = {"random_init": CachedScorer(blank, store, device=device)}
+    frequencies = unigrams(planned.handle)
+    if Ability.MASK_LOGPROBS in planned.handle.can and frequencies is not None:
+        scorers["unigram"] = UnigramScorer(blank, frequencies)
+    out: dict[str, list[Measured]] = {}
+    for name, scorer in scorers.items():
+        for pack in planned.packs:
+            if pack.is_floor or pack.spec.role == "placebo" or not _answers(pack, scorer.can):
+                continue
+            with suppress(Exception):  # a reference figure: the finding stands without it
+                rows = _measure(scorer, pack, planned.config.seed)
+                out.setdefault(name, []).append(Measured(pack, rows))
+    return out
 
 
 def _now() -> datetime:

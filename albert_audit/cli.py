@@ -248,8 +248,45 @@ def _show_plan(planned: Plan) -> None:
     )
     table.add_row("together", "", f"{total[0]:,}", f"{total[1]:,}", f"{total[2] / 1e12:.2f}")
     console.print(table)
+    console.print(
+        f"about {max(planned.seconds / 60, 0.1):.1f} minutes of scoring in one process on {planned.handle.device}, "
+        f"less what is cached; {planned.workers} process{'es' * (planned.workers > 1)} will score",
+        markup=False,
+        soft_wrap=True,
+    )
+    if planned.decision is not None:
+        console.print(f"compared: the probability of the label {planned.decision.name!r}", markup=False)
+    _show_limits(planned)
+    for pack in planned.unspoken:
+        console.print(f"left out, the vocabulary lacks its language: {pack.name}", markup=False)
     for pack in planned.unable:
         console.print(f"cannot run on this head: {pack.name}", markup=False)
+
+
+def _show_limits(planned: Plan) -> None:
+    """Say for each rule what its limit can resolve, before anything is scored."""
+    from fnmatch import fnmatchcase
+
+    from albert_audit.stats import MIN_DF
+
+    known = [c for cost in planned.costs for c in cost.checks]
+    for rule in planned.policy.rules:
+        matched = [c for c in known if fnmatchcase(c.id, rule.check)]
+        if not matched:
+            typer.echo(
+                f"rule {rule.id}: no check of this audit; the verdict will be INCOMPLETE" * rule.required
+            )
+        for check in matched:
+            head = f"rule {rule.id}: limit ±{rule.limit.max_abs:g}, {check.n} items, {check.df:.1f} df: "
+            if check.df < MIN_DF:
+                typer.echo(head + f"under {MIN_DF:g} degrees of freedom, no interval")
+            elif check.passable is not None:
+                typer.echo(head + f"a model without effect passes from ±{check.passable:.3g} on")
+            else:
+                least = check.largest_se(rule.limit.max_abs)
+                typer.echo(
+                    head + f"a model without effect passes while the standard error is below {least:.3g}"
+                )
 
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "magenta"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -23,6 +24,7 @@ from albert_audit.stats import (
     net_estimate,
     rate_difference,
     rate_estimate,
+    resolvability,
     share_estimate,
 )
 from albert_audit.stats.linear import Array
@@ -30,6 +32,7 @@ from albert_audit.types import (
     Clusters,
     Control,
     Estimate,
+    Example,
     Finding,
     Head,
     Interval,
@@ -40,6 +43,8 @@ from albert_audit.types import (
 )
 
 _LINEAR = ("mean", "slope", "contrast")  # what the self-check can copy
+EXAMPLES = 10
+"""The auditor's items that a finding names."""
 _FLOOR_NAMES = {"sentence_floor": "floor"}  # of packs not named after their measure
 MOST_SKIPPED = 0.10
 """Above this share of skipped items the rest no longer speaks for the pack."""
@@ -83,6 +88,54 @@ def checks(pack: Pack, head: Head) -> dict[str, bool]:
     return {_id(pack, s, axis, contrast): head in pack.spec.may_gate for s, axis, contrast in _planned(pack)}
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What a check will rest on, known before anything is scored.
+
+    Attributes
+    ----------
+    df : float
+        Degrees of freedom; below `MIN_DF` there will be no interval.
+    passable : float, optional
+        Of a rate or share: the smallest limit that a model without effect passes 8 times in 10.
+    """
+
+    id: str
+    n: int
+    clusters: float
+    df: float
+    passable: float | None = None
+
+    def largest_se(self, limit: float) -> float:
+        """Return the standard error up to which a model without effect passes a limit 8 times in 10."""
+        return limit / resolvability(1.0, self.df, 2.0).passable_limit
+
+
+def forecasts(pack: Pack, rows: pd.DataFrame) -> list[Forecast]:
+    """Return what each check of a pack will rest on; `rows` need no real values."""
+    found = []
+    for statistic, axis, contrast in _planned(pack):
+        mine = _select(rows, statistic, axis, contrast)
+        n, _ = _counts(mine)
+        try:
+            sample = _sample(mine, statistic) if n else None
+        except ValueError:
+            sample = None
+        design = sample.design if sample else None
+        if sample is not None and design is None:
+            design = Design.mean([sample.clusters[0]])
+        clusters = min((e for _, e in design.counts), default=0.0) if design else 0.0
+        df, passable = design.df if design else 0.0, None
+        if design is not None and df >= MIN_DF and statistic.kind in ("rate", "share"):
+            half = np.full(n, 0.5 if statistic.kind == "share" else 0.0)
+            fit = design.fit(half)
+            make = share_estimate if statistic.kind == "share" else rate_estimate
+            power = make(fit, n=n, clusters=clusters).resolvability
+            passable = power.passable_limit if power else None
+        found.append(Forecast(_id(pack, statistic, axis, contrast), n, clusters, df, passable))
+    return found
+
+
 def upward(packs: Sequence[Pack]) -> list[str]:
     """Return the ids of the findings that noise alone makes positive: only their difference judges."""
     return [_id(p, s, axis, contrast) for p in packs for s, axis, contrast in _planned(p) if s.upward]
@@ -102,7 +155,13 @@ def _id(pack: Pack, statistic: Statistic, axis: str, contrast: str) -> str:
     return f"{pack.name}/{statistic.name}/{axis}/{statistic.contrast or contrast}"
 
 
-def build(measured: Sequence[Measured], model: ModelId, policy: Policy, seed: int) -> tuple[Finding, ...]:
+def build(
+    measured: Sequence[Measured],
+    model: ModelId,
+    policy: Policy,
+    seed: int,
+    baselines: Mapping[str, Sequence[Measured]] | None = None,
+) -> tuple[Finding, ...]:
     """Return every finding of an audit, floors first.
 
     Parameters
@@ -111,6 +170,8 @@ def build(measured: Sequence[Measured], model: ModelId, policy: Policy, seed: in
         Probe packs, their controls and the floors of their languages.
     policy : Policy
         Names the limits at which each self-check is run.
+    baselines : mapping, optional
+        By name, the probes measured in a scorer that knows nothing: their effects stand beside ours.
     """
     by_name = {m.pack.name: m for m in measured}
     found, broken = _floors(measured)
@@ -128,8 +189,36 @@ def build(measured: Sequence[Measured], model: ModelId, policy: Policy, seed: in
                 reason = f"its control {control.pack.name}: {why}"
             if reason and finding.status in (Status.ESTIMATED, Status.INSUFFICIENT):
                 finding = finding.model_copy(update={"status": Status.INVALID, "reason": reason})
+            if finding.effect is not None and baselines:
+                beside = _beside(baselines, m.pack, statistic, axis, contrast, seed)
+                finding = finding.model_copy(update={"details": finding.details | beside})
             found.append(finding)
     return _corrected(found)
+
+
+def _beside(
+    baselines: Mapping[str, Sequence[Measured]],
+    pack: Pack,
+    statistic: Statistic,
+    axis: str,
+    contrast: str,
+    seed: int,
+) -> dict[str, float]:
+    """Return the same statistic of scorers that know nothing."""
+    out = {}
+    for name, measured in baselines.items():
+        rows = next((m.rows for m in measured if m.pack.name == pack.name and m.rows is not None), None)
+        mine = _select(rows, statistic, axis, contrast) if rows is not None else None
+        if mine is None or not mine["value"].notna().any():
+            continue
+        with suppress(ValueError):  # a reference figure: the finding stands without it
+            estimate = _estimate(_sample(mine, statistic), 1, stream(seed, f"{name}/{pack.name}")).estimate
+            out[f"{name}_effect"] = estimate.value
+            if estimate.intervals:
+                out[f"{name}_low"], out[f"{name}_high"] = (
+                    getattr(estimate.intervals["0.95"], end) for end in ("low", "high")
+                )
+    return out
 
 
 def _family(pack: Pack, statistic: Statistic) -> str:
@@ -218,7 +307,7 @@ def _finding(
                     if control is not None and control.rows is not None else ()
                 ),
             ),
-            "self_check": checked,
+            "self_check": checked, "examples": _examples(pack, sample),
             "details": _details(pack, rows, m.rows, statistic) | _odds(statistic, effect, difference)
             | outcome.details,
             "clusters": tuple(
@@ -227,6 +316,18 @@ def _finding(
             ),
         }
     )  # fmt: skip
+
+
+def _examples(pack: Pack, sample: _Sample) -> tuple[Example, ...]:
+    """Return the auditor's own items that differ most, by their ids: never a text."""
+    if "texts" not in pack.shape.brings or sample.statistic.kind != "mean" or sample.statistic.upward:
+        return ()
+    values = sample.rows[["item", "value"]].assign(size=sample.rows["value"].abs())
+    largest = values[values["size"] > 0].sort_values(["size", "item"], ascending=[False, True])
+    return tuple(
+        Example(item=str(i), value=float(v))
+        for i, v in largest[["item", "value"]].head(EXAMPLES).itertuples(index=False)
+    )
 
 
 def _affected(axis: str, first: str, second: str) -> str:

@@ -95,8 +95,10 @@ def _under(pack: Pack, model: str) -> Iterator[str]:
     yield f"under {scorer.id.name} ({scorer.id.sha256[:12]}):"
     words = [w for group in pack.spec.groups.values() for w in group] + [f.form for f in pack.fillers]
     if words:
-        encoded = scorer.encode([f"the {w}" for w in words])
-        bare = len(scorer.encode(["the"])[0].positions)
+        # Behind a word, as in a sentence; in Chinese behind a comma.
+        before = "，" if pack.language == "zh" else "the "
+        encoded = scorer.encode([before + w for w in words])
+        bare = len(scorer.encode([before])[0].positions)
         counts = [len(e.positions) - bare for e in encoded]
         tally = ", ".join(f"{n} of {c} piece{'s' * (c > 1)}" for c, n in sorted(Counter(counts).items()))
         yield f"  words: {tally}"

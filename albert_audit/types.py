@@ -360,7 +360,6 @@ class Example(Frozen):
     """One item that carries much of a finding. No text: the auditor looks the item up by its id."""
 
     item: str
-    change: str = Field("", description="what was changed, in words of the pack: 'he → she'")
     value: float
 
 

@@ -27,6 +27,9 @@ POSITIONS = 64
 _SPECIAL = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 _PIECE = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
 _WORD_SCORE, _LETTER_SCORE = -8.0, -12.0
+_PACKS = (
+    "control-pairs-en", "floor-en", "minimal-pairs-en", "placebo-occupation-en", "pronoun-occupation-en",
+)  # fmt: skip
 _TEXT_COLUMNS = {
     "templates.csv": ("text",),
     "fillers.csv": ("form",),
@@ -52,10 +55,6 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle))
-
-_PACKS = (
-    "control-pairs-en", "floor-en", "minimal-pairs-en", "placebo-occupation-en", "pronoun-occupation-en",
-)  # fmt: skip
 
 
 def pack_texts(probes: Path) -> list[str]:

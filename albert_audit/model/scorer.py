@@ -7,6 +7,7 @@ sentences: a measure asks for everything in one call.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -427,6 +428,28 @@ class TorchScorer(ScorerBase):
             answers = self._halving(run, batch)
             self._advance(sum(len(e.ids) for e in batch))
             yield answers
+
+    def speed(self, length: int = 16) -> float:
+        """Return the tokens a second of one batch of made-up inputs, after one to warm up."""
+        count = max(self.budget // length, 1)
+        ids = (self.unknown_id,) * length
+        encoded = Encoded(ids, (0,) * length, ((0, 0),) * length, (0,) * length, (False,) * length)
+        masked = Ability.MASK_LOGPROBS in self.can
+        task = next(
+            (t for t, a in TASKS.items() if a in self.can and t in ("class", "tags", "spans", "choice")),
+            "cls:0",
+        )
+        taken = 0.0
+        progress, self.progress = self.progress, None
+        for _ in range(2):
+            start = time.perf_counter()
+            if masked:
+                next(self.mask_batches([[MaskQuery(ids, (0,) * length, (1,), (1,), ((0,),))] * count]))
+            else:
+                next(self.run_batches(task, [[encoded] * count]))
+            taken = time.perf_counter() - start
+        self.progress = progress
+        return count * length / taken
 
     def _head_batch(self, name: str, batch: Sequence[Encoded]) -> list[Array]:
         torch, model = self._torch, self.handle.model

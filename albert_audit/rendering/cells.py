@@ -67,6 +67,15 @@ def facts(finding: Finding, source: Source) -> tuple[tuple[Sentence, Sentence], 
         note = say(". ", theirs(control.note, 300)) if control.note else ()
         margin = source.figure("control", "margin", form="exact")
         found.append((say("Control"), say(theirs(control.finding, 200), ", margin ", margin, state, note)))
+    if finding.examples:
+        named = [
+            part
+            for i, example in enumerate(finding.examples)
+            for part in (
+                Part("; "), theirs(example.item, 80), Part("\u00a0"), source.figure("examples", i, "value")
+            )
+        ]  # fmt: skip
+        found.append((say("Largest in your own items"), say(*named[1:])))
     for key in sorted(finding.details):
         form = "factor" if key.startswith("factor_") else "short"
         found.append((say(detail(key)), say(source.figure("details", key, form=form))))

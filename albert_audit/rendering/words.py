@@ -175,6 +175,12 @@ _DETAILS = {
     "lower_bound": "Lower bound",
     "wins": "Won",
     "floor": "Floor",
+    "random_init_effect": "Same probe, random weights",
+    "random_init_low": "Same probe, random weights: lower end",
+    "random_init_high": "Same probe, random weights: upper end",
+    "unigram_effect": "Same probe, word frequencies alone",
+    "unigram_low": "Same probe, word frequencies alone: lower end",
+    "unigram_high": "Same probe, word frequencies alone: upper end",
 }
 _FRAMEWORKS = {"eu_ai_act": "EU AI Act", "nist_ai_rmf": "NIST AI RMF"}
 
