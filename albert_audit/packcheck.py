@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from albert_audit import packs, resources
 from albert_audit.bias import MEASURES
-from albert_audit.findings import checks, stream
+from albert_audit.findings import checks, forecasts, stream
+from albert_audit.model.cache import CountingScorer, FakeScorer
+from albert_audit.model.scorer import TASKS
 from albert_audit.packs import Pack
-from albert_audit.stats import MIN_DF, Design
-from albert_audit.types import Head, UsageError
+from albert_audit.stats import MIN_DF
+from albert_audit.types import Decision, Head, UsageError
+
+_LABELS = ("O", "B-PER", "I-PER")  # of a made-up model, to lay out what a pack would ask
 
 
 def report(name: str, model: str | None) -> Iterator[str]:
@@ -50,6 +55,12 @@ def _contents(pack: Pack) -> Iterator[str]:
         yield f"pairs: {len(pack.pairs)}"
     if pack.sentences:
         yield f"sentences: {len(pack.sentences)}"
+    for kind, rows in pack.tables.items():
+        groups = Counter(row["group"] for row in rows if "group" in row)
+        listed = ", ".join(f"{n} {g}" for g, n in groups.items())
+        yield f"{kind}: {len(rows)}" + (f" ({listed})" if groups else "")
+    if pack.shape.brings:
+        return
     yield f"checks: {len(checks(pack, Head.MASKED_LM))}"
 
 
@@ -69,31 +80,33 @@ def _matched(pack: Pack, control: Pack) -> Iterator[str]:
 
 def _design(pack: Pack) -> Iterator[str]:
     """Say how many clusters each check rests on; below the least there will be no interval."""
-    designs: dict[str, Design] = {}
-    if pack.templates:
-        cells = [(t.id, f) for t in pack.templates for f in pack.fillers]
-        sides = [[t for t, _ in cells], [f.id for _, f in cells]]
-        designs["mean"] = Design.mean(sides)
-        if pack.fillers[0].covariate is not None:
-            designs["slope"] = Design.slope([f.covariate or 0.0 for _, f in cells], sides)
-    axes = defaultdict(list)
-    for pair in pack.pairs:
-        axes[pair.axis].append(pair.cluster)
-    designs |= {f"axis {axis}": Design.mean([clusters]) for axis, clusters in sorted(axes.items())}
-    for label, design in designs.items():
-        listed = ", ".join(f"{count} ({effective:.1f} effective)" for count, effective in design.counts)
-        enough = "" if design.df >= MIN_DF else f"; under {MIN_DF:g} degrees of freedom: NO INTERVAL"
-        yield f"clusters, {label}: {listed}, {design.df:.1f} degrees of freedom{enough}"
+    if pack.is_floor:
+        return
+    if pack.shape.brings:
+        yield f"clusters: known when you bring your own {', '.join(pack.shape.brings)} (--plan shows them)"
+        return
+    # What a check rests on does not depend on what a model answers.
+    scorer = CountingScorer(FakeScorer(lambda *_: 0.0, answers=dict.fromkeys(TASKS, list), labels=_LABELS))
+    decided = replace(pack, decision=Decision(labels=_LABELS, positive=1))
+    rows = MEASURES[pack.spec.measure].run(scorer, decided, stream(0, pack.name))
+    alike: dict[tuple[int, float, float], list[tuple[str, str]]] = defaultdict(list)
+    for check in forecasts(decided, rows):
+        _, statistic, axis, _ = check.id.split("/")
+        alike[check.n, check.clusters, check.df].append((statistic, axis))
+    for (n, clusters, df), named in alike.items():
+        enough = "" if df >= MIN_DF else f"; under {MIN_DF:g} degrees of freedom: NO INTERVAL"
+        statistics, axes = (", ".join(dict.fromkeys(column)) for column in zip(*named, strict=True))
+        yield f"{axes}: {n} items, worth {clusters:.1f} clusters, {df:.1f} degrees of freedom ({statistics}){enough}"
 
 
 def _under(pack: Pack, model: str) -> Iterator[str]:
-    from albert_audit.model.cache import CountingScorer
     from albert_audit.model.load import load
     from albert_audit.model.scorer import TorchScorer
 
     scorer = CountingScorer(TorchScorer(load(model)))
     yield f"under {scorer.id.name} ({scorer.id.sha256[:12]}):"
     words = [w for group in pack.spec.groups.values() for w in group] + [f.form for f in pack.fillers]
+    words += [row["form"] for rows in pack.tables.values() for row in rows if "form" in row]
     if words:
         # Behind a word, as in a sentence; in Chinese behind a comma.
         before = "，" if pack.language == "zh" else "the "
@@ -112,6 +125,10 @@ def _under(pack: Pack, model: str) -> Iterator[str]:
     if not MEASURES[pack.spec.measure].fits(scorer.can):
         yield f"  this model cannot answer it: its head is {scorer.id.head}"
         return
+    if pack.shape.brings:
+        return
+    if scorer.id.labels:
+        pack = replace(pack, decision=Decision(labels=scorer.id.labels, positive=len(scorer.id.labels) - 1))
     MEASURES[pack.spec.measure].run(scorer, pack, stream(0, pack.name))
     yield f"  cost: {scorer.inputs:,} inputs, {scorer.tokens:,} tokens, {scorer.flops / 1e12:.2f} TFLOP"
 
