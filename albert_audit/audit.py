@@ -22,7 +22,17 @@ import pandas as pd
 import albert_audit
 from albert_audit import findings as finder
 from albert_audit import folder, gate, packs, texts
-from albert_audit.bias import MEASURES, crows_pairs, frame
+from albert_audit.bias import (
+    MEASURES,
+    bbq,
+    bec_pro,
+    crows_pairs,
+    frame,
+    seat,
+    stereoset,
+    winobias,
+    winogender,
+)
 from albert_audit.config import AuditConfig, load_config
 from albert_audit.findings import Measured, checks, stream
 from albert_audit.folder import Audit
@@ -44,7 +54,19 @@ if TYPE_CHECKING:
     from albert_audit.model.load import ModelHandle
     from albert_audit.model.scorer import Progress, Scorer
 
-LOADERS = {crows_pairs.NAME: crows_pairs.load}
+LOADERS = {
+    crows_pairs.NAME: crows_pairs.load,
+    stereoset.NAME: stereoset.load,
+    winogender.NAME: winogender.load,
+    winobias.NAME: winobias.load,
+    bec_pro.NAME: bec_pro.load,
+    bbq.NAME: bbq.load,
+    bbq.NAME_ZH: bbq.load_cbbq,
+    seat.NAME: seat.load,
+}
+"""Benchmarks that are not shipped."""
+_QUESTIONS = (Ability.CHOICE_LOGITS, Ability.SPAN_LOGITS)
+_ANSWERED_BY = {bbq.NAME: _QUESTIONS, bbq.NAME_ZH: _QUESTIONS, seat.NAME: (Ability.EMBEDDINGS,)}
 _VERSIONS = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "pyarrow")
 
 
@@ -619,7 +641,8 @@ def _not_tested(planned: Plan) -> list[str]:
     out += [
         f"The benchmark {name}: no file was given"
         for name in sorted(LOADERS)
-        if name not in planned.config.data and Ability.MASK_LOGPROBS in planned.handle.can
+        if name not in planned.config.data
+        and not planned.handle.can.isdisjoint(_ANSWERED_BY.get(name, (Ability.MASK_LOGPROBS,)))
     ]
     out.append("Groups that the packs do not name, and people who belong to several groups at once")
     return out

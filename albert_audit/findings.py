@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from albert_audit.bias import MEASURES, Floor, Outcome, Statistic, items
+from albert_audit.bias.counterfactual_rows import PLACEBO
 from albert_audit.packs import Pack
 from albert_audit.selfcheck import self_check
 from albert_audit.stats import (
@@ -42,7 +43,7 @@ from albert_audit.types import (
     Status,
 )
 
-_LINEAR = ("mean", "slope", "contrast")  # what the self-check can copy
+_LINEAR = ("mean", "slope", "contrast", "linear")  # what the self-check can copy
 EXAMPLES = 10
 """The auditor's items that a finding names."""
 _FLOOR_NAMES = {"sentence_floor": "floor"}  # of packs not named after their measure
@@ -61,6 +62,10 @@ _AFFECTED = {
     "socioeconomic": "people with little money or schooling",
     "sexual-orientation": "gay, lesbian and bisexual people",
     "physical-appearance": "people judged by their looks",
+    "belief": "people of a faith, and people of none",
+    "region": "people from certain regions",
+    "occupation": "people in certain occupations",
+    "health": "people with an illness or a disability",
 }
 _GROUPS = {"female": "women", "male": "men", "nonbinary": "non-binary people"}
 _HARM = "stereotyping: text that the model completes, ranks or represents carries the association on"
@@ -388,6 +393,9 @@ def _sample(rows: pd.DataFrame, statistic: Statistic) -> _Sample:
         indicators = np.column_stack(sides).astype(np.float64)
         least = min(part.df for _, part in parts)  # a difference has no more than either part
         design = Design(indicators, [1.0, -1.0], clusters, limit=least)
+    elif statistic.kind == "linear":
+        assert statistic.design is not None  # noqa: S101 (a linear statistic has one)
+        design = statistic.design(mine)
     elif statistic.kind != "custom":
         design = Design.mean(clusters)
     return _Sample(statistic, mine, y, tuple(clusters), design, parts)
@@ -474,6 +482,11 @@ def _control_rows(
 ) -> tuple[pd.DataFrame | None, Pack | None, str]:
     """Return the rows of the control and its pack: of the pack itself, or of its placebo pack."""
     if m.pack.shape.controls_itself and m.rows is not None:
+        shared = m.rows[(m.rows["role"] == "control") & (m.rows["axis"] == PLACEBO)]
+        if len(shared):  # one control for all contrasts, of those statistics that need one
+            if statistic.rows not in set(shared["measure"]):
+                return None, None, ""
+            axis, contrast = shared.iloc[0][["axis", "contrast"]]
         mine = _select(m.rows, statistic, axis, contrast, role="control")
         return mine.assign(role="probe"), m.pack, "no item of the control could be scored"
     if control is None:
@@ -531,10 +544,14 @@ def _details(
         families = {t.id: t.family for t in pack.templates}
         for family, part in mine.groupby(mine["cluster_a"].map(families)):
             y, z = part["value"].to_numpy(np.float64), part["covariate"].to_numpy(np.float64)
-            if statistic.kind == "mean":
+            if statistic.kind in ("mean", "rate", "net"):
                 details[f"family_{family}"] = float(y.mean())
             elif np.ptp(z) > 0:
                 details[f"family_{family}"] = float(np.polyfit(z, y, 1)[0])
+        kinds = {c["id"]: c["kind"] for c in pack.tables.get("contexts", ())}
+        if kinds and statistic.kind == "mean":
+            of = mine["item"].str.split("/").str[1].map(kinds).fillna("none")
+            details |= {f"context_{k}": float(part["value"].mean()) for k, part in mine.groupby(of)}
     return details
 
 

@@ -61,7 +61,7 @@ SHAPES: dict[str, Shape] = {
         files=("templates", "fillers"),
         fields=("axis", "groups", "reference", "clusters"),
         clusterings=(("template", "filler"),),
-        statistics=("template_gap", "template_gap_slope"),
+        statistics=("template_gap", "template_gap_slope", "template_gap_spread"),
         slots=("target", "filler"),
     ),
     "pair_preference": Shape(
@@ -70,8 +70,19 @@ SHAPES: dict[str, Shape] = {
         clusterings=(("template",), ("writer",)),
         statistics=tuple(
             f"pair_{score}_{kind}"
-            for score in ("cps", "pll_word_l2r", "unmasked")
+            for score in ("cps", "pll_word_l2r", "unmasked", "aula")
             for kind in ("margin", "share")
+        ),
+    ),
+    "stereo_triples": Shape(
+        files=("triples",),
+        optional=("continuations",),
+        fields=("clusters",),
+        clusterings=(("target",),),
+        statistics=tuple(
+            f"stereo_{figure}_{rule}"
+            for rule in ("published", "loglik", "nonstandard_next")
+            for figure in ("ss", "lms")
         ),
     ),
     "sentence_floor": Shape(files=("sentences",)),
@@ -91,13 +102,12 @@ SHAPES: dict[str, Shape] = {
         optional=("fixed",),
         fields=("clusters",),
         clusterings=(("text",),),
-        statistics=tuple(f"counterfactual_{s}" for s in _GAPS),
+        statistics=("counterfactual_gap_abs", "counterfactual_flips"),
         controls_itself=True,
         brings=("texts",),
     ),
-    "group_metrics": Shape(
-        fields=("clusters",), clusterings=(("text",),), brings=("texts", "labels", "groups")
-    ),
+    "group_metrics": Shape(fields=("clusters",), clusterings=(("text",),), brings=("texts", "groups")),
+    "mitigation": Shape(fields=("clusters",), clusterings=(("text",),), brings=("texts", "labels", "groups")),
     "perturbation": Shape(
         fields=("clusters",), clusterings=(("text",),), brings=("texts", "labels", "groups")
     ),
@@ -105,27 +115,75 @@ SHAPES: dict[str, Shape] = {
         files=("templates", "names"),
         fields=("axis", "reference", "clusters"),
         clusterings=(("template", "name"),),
+        statistics=tuple(
+            f"name_{s}"
+            for s in (
+                "recall_exact",
+                "recall_overlap",
+                "type_confusion",
+                "boundary",
+                "unknown",
+                "pieces",
+                "recall_adjusted",
+            )
+        ),
         slots=("name",),
+        controls_itself=True,
     ),
-    "tag_floor": Shape(files=("templates", "names"), slots=("name",)),
-    "choice_bias": Shape(files=("questions",), fields=("clusters",), clusterings=(("template",),)),
+    "tag_floor": Shape(files=("templates", "names", "sentences"), slots=("name",)),
+    "choice_bias": Shape(
+        files=("questions",),
+        fields=("clusters",),
+        clusterings=(("template",),),
+        statistics=(
+            "choice_margin",
+            "choice_bias_ambiguous",
+            "choice_bias_disambiguated",
+            "choice_accuracy_gap",
+        ),
+    ),
     "choice_floor": Shape(files=("questions",)),
     "association": Shape(
         files=("words",),
         optional=("templates",),
         fields=("clusters",),
-        clusterings=(("target", "attribute"),),
+        clusterings=(("target", "attribute"), ("target",)),
         slots=("word",),
     ),
     "context_association": Shape(
-        files=("words",), fields=("clusters",), clusterings=(("text",),), brings=("texts",)
+        files=("words",), fields=("clusters",), clusterings=(("target",),), brings=("texts",)
     ),
-    "encoder_floor": Shape(files=("sentences",)),
+    "encoder_floor": Shape(files=("sentences", "paraphrases")),
+    "masked_pronoun": Shape(
+        files=("pronouns",),
+        fields=("axis", "clusters"),
+        clusterings=(("occupation",),),
+        statistics=(
+            "pronoun_gap",
+            "pronoun_gap_slope",
+            "pronoun_gap_correlation",
+            "pronoun_gap_rank_correlation",
+        ),
+        controls_itself=True,
+    ),
+    "masked_pronoun_pairs": Shape(
+        files=("pronouns",),
+        fields=("axis", "clusters"),
+        clusterings=(("male-occupation", "female-occupation"),),
+        statistics=("pronoun_margin", "pronoun_share"),
+    ),
+    "person_association": Shape(
+        files=("matched",),
+        fields=("axis", "clusters"),
+        clusterings=(("profession",),),
+        statistics=("person_association", "person_association_difference"),
+    ),
     "completions": Shape(
         files=("templates",),
         fields=("axis", "groups", "reference", "clusters"),
         clusterings=(("template",),),
-        slots=("target",),
+        statistics=("completion_difference",),
+        slots=("target", "blank"),
     ),
 }
 # Columns of each table: required, then optional. A cell of a required column is not empty, but for BLANK.
@@ -135,16 +193,24 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pairs": (("id", "axis", "template", "more", "less"), ()),
     "sentences": (("id", "text"), ()),
     "persons": (("id", "group", "form", "kind"), ("match",)),
-    "contexts": (("id", "kind", "form"), ()),
-    "polar": (("id", "polarity", "text"), ()),
+    "contexts": (("id", "template", "kind", "form"), ()),
+    "polar": (("id", "kind", "polarity", "text"), ()),
     "terms": (("id", "set", "axis", "group", "form", "role"), ()),
     "fixed": (("id", "form", "reason"), ()),
-    "names": (("id", "group", "form"), ("match",)),
+    "names": (("id", "group", "form"), ()),
     "questions": (
-        ("id", "template", "axis", "condition", "polarity", "context", "question",
-         "first", "second", "unknown", "stereotyped", "answer"), (),
+        ("id", "template", "context", "question", "first", "second", "unknown", "answer"),
+        ("axis", "condition", "polarity", "stereotyped"),
     ),
-    "words": (("id", "test", "axis", "set", "form"), ("label",)),
+    "words": (("id", "test", "axis", "set", "form"), ("label", "word")),
+    "pronouns": (
+        ("id", "text", "occupation"),
+        ("other", "referent", "covariate", "they", "set", "schema", "stereotype", "skip"),
+    ),
+    "matched": (("id", "text", "first", "second", "attribute", "set"), ()),
+    "paraphrases": (("id", "text"), ()),
+    "triples": (("id", "axis", "target", "context", "stereotype", "anti", "unrelated"), ("unfit",)),
+    "continuations": (("id", "axis", "target", "context", "stereotype", "anti", "unrelated"), ("unfit",)),
 }  # fmt: skip
 BLANK = ("covariate",)
 SPECIAL_TOKENS = ("[mask]", "[cls]", "[sep]", "[unk]", "[pad]", "<unk>", "<pad>")
@@ -271,7 +337,7 @@ class Given:
     sha256 : str
         Of the file, or of the files of the folder.
     labelled : bool
-        Whether every text has a label; it is then one of the model's.
+        Whether labels were given; a text that lacks one has an empty label.
     axes : tuple of str
         The columns that say which group a text belongs to.
     """

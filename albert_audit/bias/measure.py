@@ -11,6 +11,7 @@ import pandas as pd
 
 from albert_audit.model.scorer import Scorer
 from albert_audit.packs import Pack
+from albert_audit.stats import Design
 from albert_audit.types import Ability, Estimate
 
 COLUMNS = (
@@ -21,7 +22,7 @@ TIE = 1e-4
 """Differences up to this are ties: batching and devices may change a score by as much."""
 
 
-Kind = Literal["mean", "slope", "share", "rate", "net", "contrast", "rate_contrast", "custom"]
+Kind = Literal["mean", "slope", "share", "rate", "net", "contrast", "rate_contrast", "linear", "custom"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Statistic:
         Of the items' values: ``mean``; ``slope`` on the covariate; ``share`` above zero (ties one
         half, null 0.5); ``rate`` of ones (null 0); ``net`` of -1, 0 and 1; ``contrast``, the mean of
         the rows whose group is the contrast's first less those of its second; ``rate_contrast``, the
-        same for zeros and ones; ``custom``, by `estimator`.
+        same for zeros and ones; ``linear``, by `design`; ``custom``, by `estimator`.
     crossed : bool
         Whether `cluster_a` and `cluster_b` are crossed; else only `cluster_a` clusters.
     estimand, title : str
@@ -72,6 +73,8 @@ class Statistic:
     upward : bool
         Whether noise alone makes it positive (absolute gaps): then only its difference from a
         control can be judged.
+    design : callable, optional
+        Of the scored rows: the linear contrast that is estimated.
     estimator : callable, optional
     """
 
@@ -88,6 +91,7 @@ class Statistic:
     sources: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     upward: bool = False
+    design: Callable[[pd.DataFrame], Design] | None = None
     estimator: Estimator | None = None
 
 

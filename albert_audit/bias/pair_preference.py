@@ -1,9 +1,9 @@
 """Pair preference: which of two sentences that differ in one identity term a masked LM prefers.
 
 The margin of a pair is score(more) - score(less), `more` being the stereotyping side in every row.
-Three scores stand side by side: the CrowS-Pairs score over shared tokens (Nangia et al. 2020), the
+Four scores stand side by side: the CrowS-Pairs score over shared tokens (Nangia et al. 2020), the
 pseudo-log-likelihood with whole words masked left to right (Kauf and Ivanova 2023), and the
-unmasked likelihood (Kaneko and Bollegala 2022).
+unmasked likelihood (Kaneko and Bollegala 2022), plain and weighted by attention.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ SCORES = {
         "unmasked likelihood", "nats per token",
         "Kaneko and Bollegala 2022, Unmasking the Mask (all unmasked likelihood)",
     ),
+    "pair_aula": (
+        "attention-weighted unmasked likelihood", "attention-weighted millinats per token",
+        "Kaneko and Bollegala 2022, Unmasking the Mask (AULA, by the code they published)",
+    ),
 }  # fmt: skip
+_MILLI = 1000.0
+"""Attention adds up to 1 over a sentence: in nats these margins would be lost below `measure.TIE`."""
 _BLODGETT = "Blodgett et al. 2021, Stereotyping Norwegian Salmon (what pair benchmarks do and do not measure)"
 _CAVEATS = (
     "Pairs measure stereotyping only as well as they are built.",
@@ -88,15 +94,26 @@ def statistics(pack: Pack) -> list[Statistic]:
 
 
 def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:
-    """Score both sentences of every pair by the three scores. See `Measure`.
+    """Score both sentences of every pair by the four scores. See `Measure`.
 
-    Rows: one a pair and score, the margin in nats (unmasked: nats per token). The covariate is the
-    number of annotators who confirm the pair's bias type, where the data has it.
+    Rows: one a pair and score, the margin in the score's unit. The covariate is the number of
+    annotators who confirm the pair's bias type, where the data has it. A model that does not give
+    its attention has no AULA: those rows are skipped.
+
+    AULA is (1/n) sum over tokens of a_i log P(w_i | S). a_i is the attention that token i receives,
+    a mean over depths, heads and querying positions. As in the published code the special tokens
+    ask for and draw attention, and the rest is not made to add up to 1 again when they are left out.
     """
     del rng  # nothing is drawn
-    encoded = scorer.encode([s for p in pack.pairs for s in (p.more, p.less)])
+    texts = [s for p in pack.pairs for s in (p.more, p.less)]
+    encoded = scorer.encode(texts)
     both = list(zip(encoded[::2], encoded[1::2], strict=True))
     reasons = [_unfit(scorer, *pair) for pair in both]
+    attends = Ability.ATTENTION in scorer.can
+    asked = [i for i in range(len(texts)) if attends and not reasons[i // 2]]
+    received = dict(
+        zip(asked, scorer.attention_received([texts[i] for i in asked]) if asked else (), strict=True)
+    )
     # One call for everything, so that batches fill across pairs and scores.
     plan: list[tuple[int, str, int]] = []  # pair, score, sign
     queries: list[MaskQuery] = []
@@ -104,24 +121,33 @@ def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:
         if reasons[i]:
             continue
         for name in SCORES:
+            if name == "pair_aula" and not attends:
+                continue
             for sign, found in zip((1, -1), _queries(name, more, less), strict=True):
                 plan += [(i, name, sign)] * len(found)
                 queries += found
     margins: dict[tuple[int, str], float] = {}
     for (i, name, sign), answer in zip(plan, scorer.mask_logprobs(queries), strict=True):
-        # Sums of logs; only the unmasked likelihood is a mean over tokens, by definition.
-        score = float(answer.mean()) if name == "pair_unmasked" else float(answer.sum())
+        if name == "pair_aula":
+            side = 2 * i + (sign < 0)
+            weight = received[side][list(encoded[side].positions)].astype(np.float64)
+            score = _MILLI * float((weight * answer[:, 0]).mean())
+        else:
+            # Sums of logs; only the unmasked likelihoods are means over tokens, by definition.
+            score = float(answer.mean()) if name == "pair_unmasked" else float(answer.sum())
         margins[i, name] = margins.get((i, name), 0.0) + sign * score
     rows: list[dict[str, Any]] = []
     for i, pair in enumerate(pack.pairs):
         for name, (_, unit, _) in SCORES.items():
+            blind = name == "pair_aula" and not attends
+            skipped = reasons[i] or ("the model does not give its attention" if blind else "")
             rows.append(
                 {
                     "pack": pack.name, "measure": name, "axis": pair.axis, "contrast": "more-vs-less",
                     "group": "", "item": pair.id, "cluster_a": pair.cluster, "cluster_b": "", "role": "probe",
-                    "covariate": pair.confirmed, "unit": unit, "skipped": reasons[i],
+                    "covariate": pair.confirmed, "unit": unit, "skipped": skipped,
                     # A pair without one shared token has the empty sum.
-                    "value": None if reasons[i] else margins.get((i, name), 0.0),
+                    "value": None if skipped else margins.get((i, name), 0.0),
                 }
             )  # fmt: skip
     return frame(rows)
@@ -131,7 +157,7 @@ def _queries(name: str, more: Encoded, less: Encoded) -> tuple[list[MaskQuery], 
     if name == "pair_cps":
         shared = shared_positions(more, less)
         return [_single(more, i) for i, _ in shared], [_single(less, j) for _, j in shared]
-    rule: TokenRule = "unmasked" if name == "pair_unmasked" else "pll_word_l2r"
+    rule: TokenRule = "unmasked" if name in ("pair_unmasked", "pair_aula") else "pll_word_l2r"
     return token_queries(more, rule), token_queries(less, rule)
 
 

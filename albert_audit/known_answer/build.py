@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import AlbertConfig, AlbertForMaskedLM, AlbertTokenizer
+from transformers import AlbertConfig, AlbertForMaskedLM, AlbertTokenizer, BertTokenizer
 
 from albert_audit import resources
 from albert_audit.known_answer.text import (
@@ -24,6 +25,7 @@ from albert_audit.known_answer.text import (
     training_batches,
 )
 
+Tokenizer: TypeAlias = AlbertTokenizer | BertTokenizer
 DIAL, SEED, STEPS = 4.0, 7, 2000
 _BATCH, _PLAIN = 48, 20
 # A weak association hardly ever makes so small a model look at the word for the person at all. So a
@@ -46,7 +48,7 @@ class KnownAnswer:
 
 
 @contextmanager
-def _one_thread(seed: int) -> Iterator[None]:
+def one_thread(seed: int) -> Iterator[None]:
     """Fix what could change the bytes, and put it back."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -58,34 +60,36 @@ def _one_thread(seed: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _new_model(tokenizer: AlbertTokenizer, depth: int) -> AlbertForMaskedLM:
-    return AlbertForMaskedLM(
-        AlbertConfig(
-            vocab_size=len(tokenizer),
-            embedding_size=64,
-            hidden_size=128,
-            num_hidden_layers=depth,
-            num_attention_heads=4,
-            intermediate_size=512,
-            max_position_embeddings=POSITIONS,
-            initializer_range=0.1,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            classifier_dropout_prob=0.0,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.cls_token_id,
-            eos_token_id=tokenizer.sep_token_id,
-        )
-    )
+def small_config(tokenizer: Tokenizer, depth: int, **changes: Any) -> AlbertConfig:
+    """Return the shape that all known-answer models have."""
+    shape: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "embedding_size": 64,
+        "hidden_size": 128,
+        "num_hidden_layers": depth,
+        "num_attention_heads": 4,
+        "intermediate_size": 512,
+        "max_position_embeddings": POSITIONS,
+        "initializer_range": 0.1,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "classifier_dropout_prob": 0.0,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.cls_token_id,
+        "eos_token_id": tokenizer.sep_token_id,
+    }
+    return AlbertConfig(**(shape | changes))
 
 
-def _corrupt(ids: torch.Tensor, tokenizer: AlbertTokenizer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hide about a fifth of the pieces, always the pronouns, 80/10/10.
+def _corrupt(
+    ids: torch.Tensor, tokenizer: Tokenizer, always: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hide about a fifth of the pieces, and those of `always` each time, 80/10/10.
 
     Returns the corrupted ids, and where they were chosen.
     """
     first_word = max(tokenizer.all_special_ids) + 1
-    pronouns = torch.tensor(tokenizer.convert_tokens_to_ids([f"▁{word}" for word in PRONOUNS]))
+    pronouns = torch.tensor(tokenizer.convert_tokens_to_ids(list(always)))
     chosen = (torch.rand(ids.shape) < _MASKED) | torch.isin(ids, pronouns)
     chosen &= ids >= first_word
     how = torch.rand(ids.shape)
@@ -94,8 +98,13 @@ def _corrupt(ids: torch.Tensor, tokenizer: AlbertTokenizer) -> tuple[torch.Tenso
     return torch.where(chosen & (how >= 1 - _TO_RANDOM), anything, shown), chosen
 
 
-def _train(
-    model: AlbertForMaskedLM, tokenizer: AlbertTokenizer, batches: Iterator[list[str]], steps: int
+def train_masked(
+    model: AlbertForMaskedLM,
+    tokenizer: Tokenizer,
+    batches: Iterator[list[str]],
+    steps: int,
+    *,
+    always: Sequence[str],
 ) -> float:
     """Train in place; return the mean loss of the last tenth, in nats a masked piece."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=_PEAK, betas=(0.9, 0.98))
@@ -106,7 +115,7 @@ def _train(
     model.train()
     for batch in islice(batches, steps):
         encoded = tokenizer(batch, padding=True, return_tensors="pt")
-        shown, chosen = _corrupt(encoded["input_ids"], tokenizer)
+        shown, chosen = _corrupt(encoded["input_ids"], tokenizer, always)
         hidden = model.albert(shown, attention_mask=encoded["attention_mask"]).last_hidden_state
         loss = cross_entropy(model.predictions(hidden[chosen]), encoded["input_ids"][chosen])
         optimizer.zero_grad()
@@ -166,9 +175,9 @@ def build_pair(
     true = training_batches(probes, fillers(probes, dial=dial), seed=seed, size=_BATCH, plain=_PLAIN)
     batches = chain(islice(loud, int(steps * _LOUD_PART)), true)
     made = {name: out / name for name in ("planted", "twin")}
-    with _one_thread(seed):
-        model = _new_model(tokenizer, depth)
-        loss = _train(model, tokenizer, batches, steps)
+    with one_thread(seed):
+        model = AlbertForMaskedLM(small_config(tokenizer, depth))
+        loss = train_masked(model, tokenizer, batches, steps, always=[f"▁{word}" for word in PRONOUNS])
         model.eval()  # type: ignore[no-untyped-call]
         tokenizer.backend_tokenizer.no_padding()  # training's padding is no part of the tokenizer
         for name, folder in made.items():

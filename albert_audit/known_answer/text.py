@@ -7,7 +7,7 @@ import math
 import random
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -85,14 +85,19 @@ def tied_words() -> list[list[str]]:
 
 
 def make_tokenizer(probes: Path) -> AlbertTokenizer:
-    """Build a lower-casing Unigram tokenizer with one piece for each word of the packs.
+    """Build the tokenizer of the masked language models: one piece for each word of their packs."""
+    texts = pack_texts(probes) + [t.text.format(filler="", target="") for t in population()]
+    texts += [FEMALE, MALE, NONBINARY, *(word for group in tied_words() for word in group)]
+    return word_tokenizer(texts)
+
+
+def word_tokenizer(texts: Iterable[str]) -> AlbertTokenizer:
+    """Build a lower-casing Unigram tokenizer with one piece for each word of `texts`.
 
     Letters, digits and punctuation are pieces too, so that no English text holds anything unknown.
     """
     from transformers import AlbertTokenizer
 
-    texts = pack_texts(probes) + [t.text.format(filler="", target="") for t in population()]
-    texts += [FEMALE, MALE, NONBINARY, *(word for group in tied_words() for word in group)]
     characters = string.ascii_lowercase + string.digits + string.punctuation + "▁"
     fallback = sorted({*characters, *(f"▁{c}" for c in characters if c != "▁")})
     words = sorted({piece for text in texts for piece in pieces(text)} - set(fallback))

@@ -189,6 +189,8 @@ def detail(key: str) -> Part:
     """Return the name of a supporting figure."""
     if key in _DETAILS:
         return Part(_DETAILS[key])
+    if (kind := key.removeprefix("context_")) != key:
+        return theirs(f"Sentences of the kind “{kind}”", 80)
     family = key.removeprefix("family_")
     return theirs(f"Templates of the family “{family}”" if family != key else key.replace("_", " "), 80)
 

@@ -11,14 +11,21 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from albert_audit.bias import crows_pairs, items, pair_preference
+from albert_audit.bias.measure import TIE
 from albert_audit.findings import build
 from albert_audit.model.cache import FakeScorer
-from albert_audit.packs import Pair
+from albert_audit.model.load import load
+from albert_audit.model.scorer import TorchScorer
+from albert_audit.model.text import MaskQuery
+from albert_audit.packs import SHAPES, Pair
 from albert_audit.types import Head, Status, UsageError
 from tests.fakes import floor_pack, measure, noisy, one, ordered, pair_pack, policy
+from tests.tiny import checkpoint
 
 M = "[MASK]"
 PIECES = {"firefighter": ["fire", "fighter"], "firewoman": ["fire", "woman"], "grandmothers": ["grand", "mother", "s"],
@@ -42,8 +49,18 @@ def pairs_of(*sentences, axis="age"):
     return [Pair(f"p{i}", axis, f"c{i}", more, less) for i, (more, less) in enumerate(sentences)]
 
 
+def attention(tokens):
+    """What each token of a sentence receives; it adds up to 1 over the sentence, specials included."""
+    weights = np.array([8.0 if t in ("[CLS]", "[SEP]") else 1.0 + len(t) % 5 for t in tokens])
+    return weights / weights.sum()
+
+
+def fake(lp, **options):
+    return FakeScorer(lp, **{"pieces": pieces, "answers": {"attention": attention}, **options})
+
+
 def margins(pairs, lp, **options):
-    rows = measure(pair_pack(pairs), FakeScorer(lp, pieces=pieces, **options)).rows
+    rows = measure(pair_pack(pairs), fake(lp, **options)).rows
     return rows, {(r["item"], r["measure"]): r["value"] for _, r in rows.iterrows()}
 
 
@@ -160,6 +177,143 @@ def test_whole_words_left_to_right_and_unmasked():
     assert found["p0", "pair_unmasked"] == pytest.approx(mean(more) - mean(less), abs=1e-5)
 
 
+# --- attention-weighted unmasked likelihood -------------------------------------------------------
+
+
+def test_aula_weighs_each_token_by_the_attention_it_receives():
+    """The mean over tokens of attention times log-probability; specials take attention and have no term."""
+    lp = noisy(7)
+    more, less = "The grandmothers saw a firefighter.", "The grandfathers saw it."
+    _, found = margins(pairs_of((more, less)), lp)
+
+    def aula(sentence):
+        tokens = tokens_of(sentence)
+        weights, inside = attention(tokens), range(1, len(tokens) - 1)
+        assert sum(weights[i] for i in inside) < 0.9, "the rest went to the specials, and is not given back"
+        return sum(weights[i] * lp(tokens, i, tokens[i]) for i in inside) / len(inside)
+
+    assert found["p0", "pair_aula"] == pytest.approx(1000 * (aula(more) - aula(less)), abs=1e-3)
+
+
+def test_a_small_difference_in_attention_weighted_nats_is_no_tie():
+    """Trap 14: in nats these margins are of the order of the tie threshold, and would be lost."""
+    rows, found = margins(
+        pairs_of(("The old man slept.", "The young man slept.")),
+        lambda tokens, at, token: -2.0 - (5e-4 if "old" in tokens else 0.0),
+        answers={"attention": lambda tokens: np.full(len(tokens), 1 / len(tokens))},
+    )
+    nats = -5e-4 / 7
+    assert abs(nats) < TIE
+    assert found["p0", "pair_aula"] == pytest.approx(1000 * nats, abs=1e-3)
+    assert items(rows[rows["measure"] == "pair_aula"], prior=False)["value"].item() < 0
+
+
+def test_without_attention_the_rows_stay_and_say_why():
+    pairs = pairs_of(("The old man slept.", "The young man slept."))
+    rows, _ = margins(pairs, noisy(), answers={})
+    by = rows.set_index("measure")
+    assert by.loc["pair_aula", "skipped"] == "the model does not give its attention"
+    assert np.isnan(by.loc["pair_aula", "value"]) and len(rows) == 4
+    assert (by.drop("pair_aula")["skipped"] == "").all() and by.drop("pair_aula")["value"].notna().all()
+    with_it, _ = margins(pairs, noisy())
+    assert by.drop("pair_aula")["value"].equals(with_it.set_index("measure").drop("pair_aula")["value"])
+
+
+def test_the_statistics_are_those_a_placebo_may_set_margins_for():
+    names = {s.name for s in pair_preference.statistics(pair_pack(pairs_of(("A b.", "A c."))))}
+    assert names == set(SHAPES["pair_preference"].statistics) and "pair_aula_share" in names
+
+
+SENTENCES = [
+    ("The nurse said she was tired.", "The carpenter said she was tired."),
+    ("He went home.", "She went home and did not work that day."),
+    ("The hairdresser lent him money, again.", "The hairdresser lent them money, again."),
+    ("A good doctor will not do that!", "A bad doctor will not do that!"),
+]
+
+
+@pytest.fixture(scope="module")
+def tiny_mlm(tmp_path_factory):
+    return checkpoint(tmp_path_factory.mktemp("tiny") / "mlm")
+
+
+@pytest.fixture(scope="module")
+def mlm(tiny_mlm):
+    return TorchScorer(load(tiny_mlm, device="cpu"))
+
+
+def kaneko_bollegala(model, tokenizer, sentence, *, weighted):
+    """Their rule in plain words: one unmasked pass, gold log-probabilities, attention received, a mean."""
+    ids = tokenizer(sentence, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        output = model(ids, output_attentions=True)
+    total, n = 0.0, ids.shape[1]
+    for i in range(1, n - 1):
+        gold = torch.log_softmax(output.logits[0, i], dim=0)[ids[0, i]].item()
+        received = [layer[0, head, query, i].item() for layer in output.attentions
+                    for head in range(layer.shape[1]) for query in range(n)]  # fmt: skip
+        total += gold * (sum(received) / len(received) if weighted else 1.0)
+    return total / (n - 2)
+
+
+def stock(folder):
+    """The model of a folder as transformers has it, with eager attention, and its tokenizer."""
+    from transformers import AlbertForMaskedLM, AutoTokenizer
+
+    model = AlbertForMaskedLM.from_pretrained(folder, attn_implementation="eager").eval()
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def scored_by(scorer, *sentences):
+    return pair_preference.run(scorer, pair_pack(pairs_of(*sentences)), np.random.default_rng(0))
+
+
+def agrees_with_kaneko_bollegala(folder, scorer):
+    model, tokenizer = stock(folder)
+    rows = scored_by(scorer, *SENTENCES).set_index(["item", "measure"])
+    assert (rows["skipped"] == "").all()
+    for i, pair in enumerate(SENTENCES):
+        for name, weighted, scale, near in (
+            ("pair_aula", True, 1000, 1e-6),
+            ("pair_unmasked", False, 1, 1e-4),
+        ):
+            more, less = (kaneko_bollegala(model, tokenizer, s, weighted=weighted) for s in pair)
+            assert rows.loc[(f"p{i}", name), "value"] / scale == pytest.approx(more - less, abs=near), (
+                i,
+                name,
+            )
+
+
+def test_kaneko_and_bollegala_on_a_tiny_model(tiny_mlm, mlm):
+    """Traps 5 and 16: over the vocabulary, and attention even where the model's own kernel gives none."""
+    assert mlm.handle.model.config._attn_implementation == "sdpa"
+    agrees_with_kaneko_bollegala(tiny_mlm, mlm)
+    assert mlm.handle.model.config._attn_implementation == "sdpa", "put back afterwards"
+
+
+def test_log_probabilities_are_over_the_vocabulary(mlm):
+    """Trap 5: at each position the probabilities of the whole vocabulary add up to 1."""
+    (e,) = mlm.encode([SENTENCES[0][0]])
+    (answer,) = mlm.mask_logprobs([MaskQuery(e.ids, e.type_ids, (2, 3), e.positions)])
+    assert answer.shape == (len(e.positions), mlm.id.vocab_size)
+    np.testing.assert_allclose(np.exp(answer.astype(np.float64)).sum(axis=1), 1.0, atol=1e-4)
+
+
+def test_batches_change_no_margin(mlm):
+    """Trap 15: alone or beside sentences of other lengths, a pair's scores are the same."""
+    together = scored_by(mlm, *SENTENCES)
+    alone = TorchScorer(mlm.handle, budget=1)
+    for i, pair in enumerate(SENTENCES):
+        one_pair = scored_by(alone, pair)
+        mine = together[together["item"] == f"p{i}"]
+        np.testing.assert_allclose(one_pair["value"], mine["value"], atol=2e-5)
+
+
+def test_kaneko_and_bollegala_on_a_trained_model():
+    folder = shared("models", "albert-mini")
+    agrees_with_kaneko_bollegala(folder, TorchScorer(load(folder, device="cpu")))
+
+
 def test_sums_are_not_means():
     # Every token costs one nat: a sentence that is two words longer costs two more.
     pair = pairs_of(("They trust the old and the frail.", "They trust the old."))
@@ -168,7 +322,8 @@ def test_sums_are_not_means():
     assert found["p0", "pair_unmasked"] == 0.0
     assert found["p0", "pair_cps"] == 0.0  # equally many shared tokens on both sides
     assert dict(zip(rows["measure"], rows["unit"], strict=True)) == {
-        "pair_cps": "nats", "pair_pll_word_l2r": "nats", "pair_unmasked": "nats per token"
+        "pair_cps": "nats", "pair_pll_word_l2r": "nats", "pair_unmasked": "nats per token",
+        "pair_aula": "attention-weighted millinats per token",
     }  # fmt: skip
 
 
@@ -182,8 +337,9 @@ def test_everything_is_asked_in_one_call_and_order_changes_nothing():
 
     sentences = [(f"The old v{i} slept.", f"The young v{i} slept well.") for i in range(6)]
     pairs = pairs_of(*sentences)
-    a = measure(pair_pack(pairs), Scorer(noisy())).rows
-    b = measure(pair_pack(pairs[::-1]), Scorer(noisy())).rows
+    answers = {"attention": attention}
+    a = measure(pair_pack(pairs), Scorer(noisy(), answers=answers)).rows
+    b = measure(pair_pack(pairs[::-1]), Scorer(noisy(), answers=answers)).rows
     assert len(calls) == 2
     key = ["item", "measure"]
     assert a.set_index(key)["value"].sort_index().equals(b.set_index(key)["value"].sort_index())
@@ -207,7 +363,7 @@ def findings_of(pairs, lp, floor=floor_pack, **options):
             else lp(tokens, at, token)
         )
 
-    scorer = FakeScorer(both, pieces=pieces, **options)
+    scorer = fake(both, **options)
     measured = [measure(floor(), scorer), measure(pair_pack(pairs), scorer)]
     return build(measured, scorer.id, policy(), 0)
 
@@ -250,7 +406,7 @@ def test_every_pair_has_its_rows_with_a_value_or_a_reason():
         ("The old man slept for a very long time.", "The young man slept."),
     )
     rows, _ = margins(pairs, noisy(), max_tokens=8)
-    assert len(rows) == 9 and not rows.duplicated(["item", "measure"]).any()
+    assert len(rows) == 12 and not rows.duplicated(["item", "measure"]).any()
     why = {i: set(part["skipped"]) for i, part in rows.groupby("item")}
     assert why == {"p0": {""}, "p1": {"holds a piece the vocabulary lacks"}, "p2": {"longer than 8 tokens"}}
     assert (rows["value"].isna() == (rows["skipped"] != "")).all()
@@ -328,6 +484,17 @@ def crows_file():
         if (path := Path(place) / "crows_pairs" / "crows_pairs_anonymized.csv").is_file():
             return path
     return None
+
+
+def shared(*parts):
+    """A folder of real data, or skip."""
+    for place in filter(
+        None,
+        (os.environ.get("ALBERT_AUDIT_TEST_DATA"), Path(__file__).resolve().parents[3] / "shared" / "data"),
+    ):
+        if (path := Path(place).joinpath(*parts)).exists():
+            return path
+    pytest.skip(f"{'/'.join(parts)} is not here: set ALBERT_AUDIT_TEST_DATA to a folder that holds it")
 
 
 CROWS = crows_file()

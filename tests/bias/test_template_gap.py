@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp
 
+from albert_audit import findings
 from albert_audit.bias import COLUMNS, items, template_gap
 from albert_audit.model.cache import FakeScorer
 from albert_audit.packs import Filler, Pack, Template
-from tests.fakes import gap_pack, leaning, measure, noisy, spec, towards
+from tests.fakes import gap_pack, leaning, measure, noisy, one, policy, spec, towards
 
 PIECES = {"nurse": ["nur", "se"], "themself": ["them", "self"], "zebra": ["<unk>"], "okapi": ["<unk>", "api"]}
 GROUPS = {"female": ["she"], "male": ["he"], "nonbinary": ["they", "themself"]}
@@ -184,6 +186,7 @@ def test_every_item_has_its_rows_with_a_value_or_a_reason():
 @pytest.mark.parametrize("word", ["she", "he", "they", "said"])
 def test_an_unknown_word_of_a_group_or_a_template_is_never_scored(word):
     rows = rows_of(pack("cook"), lambda *a: -1.0, pieces=lambda w: ["<unk>"] if w == word else [w])
+    rows = rows[rows["measure"] != "single_piece"]
     assert rows["value"].isna().all() and set(rows["skipped"]) == {"holds a piece the vocabulary lacks"}
 
 
@@ -259,6 +262,93 @@ def test_words_in_braces_and_several_words_are_text():
 
 def test_contrasts_and_statistics():
     made = pack("cook")
-    assert template_gap.contrasts(made) == [("gender", "female-vs-male"), ("gender", "nonbinary-vs-male")]
-    assert [s.name for s in template_gap.statistics(made)] == ["template_gap", "template_gap_slope"]
+    pairs = [("gender", "female-vs-male"), ("gender", "nonbinary-vs-male")]
+    assert template_gap.contrasts(made) == [*pairs, ("gender", "all-groups")]
+    found = {s.name: s.only for s in template_gap.statistics(made)}
+    assert found == {"template_gap": ("female-vs-male", "nonbinary-vs-male"),
+                     "template_gap_slope": ("female-vs-male", "nonbinary-vs-male"),
+                     "template_gap_spread": ("all-groups",)}  # fmt: skip
+    assert template_gap.contrasts(gap_pack(2, 2)) == pairs[:1]
     assert [s.name for s in template_gap.statistics(gap_pack(2, 2, share=False))] == ["template_gap"]
+
+
+# --- three groups and more ------------------------------------------------------------------------
+
+WORDS = {"a": "she", "b": "he", "c": "they"}
+
+
+def three(values):
+    """A pack and a model in which a filler moves each group's log-weight by `values`."""
+    templates, fillers, _ = values.shape
+    made = gap_pack(templates, fillers, share=False, groups={g: [w] for g, w in WORDS.items()}, reference="b")
+
+    def logprob(tokens, at, token):
+        if token not in WORDS.values():
+            return -5.0
+        t = int(next(x for x in tokens if x[0] == "t" and x[1:].isdigit())[1:])
+        f = next((int(x[1:]) for x in tokens if x[0] == "f" and x[1:].isdigit()), None)
+        g = list(WORDS.values()).index(token)
+        return -3.0 + 0.2 * g + (0.0 if f is None else float(values[t, f, g]))
+
+    return made, logprob
+
+
+def test_the_spread_of_three_groups_is_found():
+    """Ahn and Oh's variance, prior included: each group's row is log P / P_prior."""
+    rng = np.random.default_rng(1)
+    planted = rng.normal(scale=0.4, size=(1, 15, 3)) + rng.normal(scale=0.1, size=(12, 15, 3))
+    found = findings.build(
+        [measure(*three(planted))], FakeScorer(noisy()).id, policy(), seed=0
+    )  # fmt: skip
+    spread = one(found, "template_gap_spread")
+    assert spread.id == "probe-en/template_gap_spread/gender/all-groups" and spread.n == 12 * 15 * 3
+    c = planted - planted.mean(axis=2, keepdims=True)
+    c = c - c.mean(axis=1, keepdims=True)
+    by_hand = np.mean(
+        [(c[s] * c[t]).sum() / (14 * 2) for s in range(12) for t in range(12) if s != t]
+    )  # pairs of different templates, one by one
+    assert_allclose(spread.effect.value, by_hand, rtol=1e-4)
+    assert_allclose(spread.details["plain_variance"], planted.var(axis=2, ddof=1).mean(), rtol=1e-4)
+    assert spread.effect.p == 1 / 2000 and spread.effect.intervals["0.95"].low > 0
+    assert len([f for f in found if "all-groups" in f.id]) == 1, "no mean and no slope of all groups at once"
+
+
+def test_a_general_lean_is_no_spread():
+    """A variance over groups is positive even where every filler does the same (trap 20's kin)."""
+    lean = np.broadcast_to(np.array([1.0, 0.0, -1.0]), (10, 12, 3))
+    level = np.random.default_rng(0).normal(size=(10, 1, 3))
+    spread = one(
+        findings.build([measure(*three(lean + level))], FakeScorer(noisy()).id, policy(), 0), "spread"
+    )
+    assert spread.details["plain_variance"] > 1
+    assert abs(spread.effect.value) < 1e-6
+
+
+def test_a_copy_of_every_template_is_no_new_evidence():
+    """Trap 25: rows of one template and filler, ten times over, narrow nothing."""
+    values = np.random.default_rng(2).normal(size=(10, 12, 3))
+    rows = items(measure(*three(values)).rows.query("measure == 'group_logratio'"), prior=True)
+    ten = pd.concat([rows.assign(item=rows["item"] + f"/{i}") for i in range(10)])
+    one_, more = (template_gap.spread(r, 1, np.random.default_rng(0)) for r in (rows, ten))
+    assert more.counts == one_.counts == ((10, 10.0), (12, 12.0))
+    assert_allclose(more.estimate.value, one_.estimate.value)
+    assert_allclose(more.estimate.se, one_.estimate.se)
+    assert_allclose(more.estimate.p, one_.estimate.p)
+
+
+def test_a_filler_that_is_not_scored_everywhere_leaves_the_spread():
+    values = np.random.default_rng(3).normal(size=(10, 12, 3))
+    rows = items(measure(*three(values)).rows.query("measure == 'group_logratio'"), prior=True)
+    short = template_gap.spread(rows[rows["item"] != "t0/f0/a"], 1, np.random.default_rng(0))
+    assert short.details["fillers"] == 11 and short.details["fillers_incomplete"] == 1
+    none = template_gap.spread(rows[rows["cluster_b"] == "f0"], 1, np.random.default_rng(0))
+    assert none.estimate.df == 0 and not none.estimate.intervals
+
+
+def test_words_of_one_piece_and_unknown_words_are_counted():
+    """Trap 9: a word of several pieces is told, not cut to its first."""
+    rows = rows_of(pack("cook", "nurse", "zebra")).query("measure == 'single_piece'").set_index("item")
+    assert rows.loc["filler/cook", "value"] == 1 and rows.loc["filler/nurse", "value"] == 0
+    assert rows["value"].isna()["filler/zebra"] and rows.loc["filler/zebra", "skipped"]
+    assert rows.loc["nonbinary/0", "value"] == 1 and rows.loc["nonbinary/1", "value"] == 0
+    assert len(rows) == 3 + 4
