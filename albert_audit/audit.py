@@ -206,6 +206,7 @@ def plan(config: AuditConfig) -> Plan:
     can = loading.ABILITIES[head]
     by_default = [p for p in _shipped_probes() if _answers(p, can) and _served(p, given, profile)]
     probes = [*(by_default if chosen is None else chosen), *data]
+    probes = [replace(p, given=given) if p.shape.brings else p for p in probes]  # they name the checks
     if repeated := [n for n, count in Counter(p.name for p in probes).items() if count > 1]:
         raise UsageError(f"the pack {repeated[0]} was given twice", "name each pack once")
     if not probes and config.packs is not None:
@@ -221,6 +222,8 @@ def plan(config: AuditConfig) -> Plan:
         _check(policy, head, probes)
     handle = loading.load(config.model, revision=config.revision, device=config.device)
     decision = _decision(handle, config)
+    if given is not None and decision is not None:
+        given = texts.matched(given, decision)
     unspoken: list[Pack] = []
     if chosen is None:
         unspoken = [p for p in by_default if handle.unknown_rate.get(p.language, 0.0) > loading.MOST_UNKNOWN]

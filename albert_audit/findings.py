@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from albert_audit.bias import MEASURES, Floor, Outcome, Statistic, items
+from albert_audit.bias.concordance import concordance
 from albert_audit.bias.counterfactual_rows import PLACEBO
 from albert_audit.packs import Pack
 from albert_audit.selfcheck import self_check
@@ -22,6 +23,7 @@ from albert_audit.stats import (
     estimate,
     holm,
     independent_difference,
+    interval_difference,
     net_estimate,
     rate_difference,
     rate_estimate,
@@ -55,6 +57,8 @@ _AFFECTED = {
     "gender": "women, men and non-binary people",
     "age": "older and younger people",
     "ethnicity": "people of racial and ethnic minorities",
+    "race": "people of racial and ethnic minorities",
+    "profession": "people of the professions named",
     "race-color": "people of racial and ethnic minorities",
     "nationality": "migrants and people of other nationalities",
     "religion": "people of religious minorities",
@@ -198,7 +202,7 @@ def build(
                 beside = _beside(baselines, m.pack, statistic, axis, contrast, seed)
                 finding = finding.model_copy(update={"details": finding.details | beside})
             found.append(finding)
-    return _corrected(found)
+    return concordance(_corrected(found))
 
 
 def _beside(
@@ -276,19 +280,20 @@ def _finding(
     base = base.model_copy(
         update={
             "n": n, "n_skipped": n_skipped,
+            "caveats": statistic.caveats + (statistic.told(m.rows) if statistic.told else ()),
             "evidence": (_selector(pack, rows, statistic, axis, contrast),),
         }
     )  # fmt: skip
     if not base.n:
         reason = next(iter(rows.loc[rows["value"].isna(), "skipped"]), "the pack has no items for this check")
         return base.model_copy(update={"reason": f"no item could be scored: {reason}"})
-    try:
-        sample = _sample(rows, statistic)
-    except ValueError as exc:
-        return base.model_copy(update={"status": Status.INSUFFICIENT, "reason": str(exc)})
     comparisons = families[family]
     rng = stream(seed, f"estimate/{identity}")
-    outcome = _estimate(sample, comparisons, rng)
+    try:
+        sample = _sample(rows, statistic)
+        outcome = _estimate(sample, comparisons, rng)
+    except ValueError as exc:
+        return base.model_copy(update={"status": Status.INSUFFICIENT, "reason": str(exc)})
     effect = outcome.estimate
     beside, difference, joint = _controlled(m, control, sample, effect, axis, contrast, comparisons, rng)
     status, reason = _status(base, effect, beside, pack, control)
@@ -314,7 +319,8 @@ def _finding(
             ),
             "self_check": checked, "examples": _examples(pack, sample),
             "details": _details(pack, rows, m.rows, statistic) | _odds(statistic, effect, difference)
-            | outcome.details,
+            | outcome.details
+            | (statistic.details(m.rows, axis, contrast) if statistic.details else {}),
             "clusters": tuple(
                 Clusters(name=n, count=c, effective=e)
                 for n, (c, e) in zip(_cluster_names(pack, statistic), outcome.counts, strict=False)
@@ -473,6 +479,9 @@ def _controlled(
     if statistic.kind == "rate":
         both = [(s.design.fit(s.values), len(s.values), s.design) for s in (sample, other) if s.design]
         return shown, _rates(both, design.df, comparisons), None
+    if statistic.kind in ("rate_contrast", "net"):  # two gaps of 0 have a linear fit without variance
+        again = _estimate(other, comparisons, rng).estimate
+        return shown, interval_difference(effect, again, comparisons=comparisons), None
     y = np.concatenate([sample.values, other.values])
     return shown, estimate(design.fit(y), comparisons=comparisons), (design, y)
 
@@ -503,7 +512,9 @@ def _status(
             f"{base.n_skipped} of {base.n + base.n_skipped} items were skipped; the rest no longer speaks for the pack"
         )
     if beside is not None and beside.effect is None:
-        return Status.INVALID, f"its control could not be measured: {beside.note}"
+        # The auditor's texts may hold too few words of the control: then more of them would help.
+        status = Status.INSUFFICIENT if pack.shape.brings else Status.INVALID
+        return status, f"its control could not be measured: {beside.note}"
     if beside is not None and beside.exceeded and beside.effect is not None:
         return Status.INVALID, (
             f"its control shows an effect of {beside.effect.value:.3g} where there should be none "
@@ -535,24 +546,41 @@ def _details(
     mine = items(rows, prior=bool((rows["role"] == "prior").any()))
     values = mine["value"].to_numpy(np.float64)
     details = {"items": float(len(values)), "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
-    if statistic.kind == "share" or not statistic.crossed:
+    if statistic.kind in ("share", "mean") and not statistic.crossed:
         details["ties"] = float((values == 0).sum())
+    if statistic.kind in ("contrast", "rate_contrast"):
+        for place, group in zip(("first", "second"), _sides(mine), strict=True):
+            details[f"{place}_mean"] = float(mine.loc[mine["group"] == group, "value"].mean())
     mass = everything[(everything["measure"] == "target_mass") & everything["value"].notna()]
     if len(mass):
         details["median_target_mass"] = float(mass["value"].median())
+    words = everything[everything["measure"] == "single_piece"]
+    if len(words):
+        details["single_piece_share"] = float((words["value"] == 1).mean())
+        details["unknown_share"] = float(words["value"].isna().mean())
     if statistic.crossed:
         families = {t.id: t.family for t in pack.templates}
         for family, part in mine.groupby(mine["cluster_a"].map(families)):
             y, z = part["value"].to_numpy(np.float64), part["covariate"].to_numpy(np.float64)
             if statistic.kind in ("mean", "rate", "net"):
                 details[f"family_{family}"] = float(y.mean())
-            elif np.ptp(z) > 0:
+            elif statistic.kind in ("contrast", "rate_contrast"):
+                sides = [part.loc[part["group"] == g, "value"] for g in _sides(mine)]
+                if all(map(len, sides)):
+                    details[f"family_{family}"] = float(sides[0].mean() - sides[1].mean())
+            elif statistic.kind == "slope" and np.ptp(z) > 0:
                 details[f"family_{family}"] = float(np.polyfit(z, y, 1)[0])
         kinds = {c["id"]: c["kind"] for c in pack.tables.get("contexts", ())}
         if kinds and statistic.kind == "mean":
             of = mine["item"].str.split("/").str[1].map(kinds).fillna("none")
             details |= {f"context_{k}": float(part["value"].mean()) for k, part in mine.groupby(of)}
     return details
+
+
+def _sides(rows: pd.DataFrame) -> tuple[str, str]:
+    """Return the two groups of a contrast's rows."""
+    first, _, second = str(rows["contrast"].iloc[0]).partition("-vs-")
+    return first, second
 
 
 def _odds(statistic: Statistic, effect: Estimate, difference: Estimate | None) -> dict[str, float]:

@@ -148,10 +148,11 @@ SHAPES: dict[str, Shape] = {
         optional=("templates",),
         fields=("clusters",),
         clusterings=(("target", "attribute"), ("target",)),
+        statistics=("association", "association_d"),
         slots=("word",),
     ),
     "context_association": Shape(
-        files=("words",), fields=("clusters",), clusterings=(("target",),), brings=("texts",)
+        files=("words",), fields=("clusters",), clusterings=(("target", "attribute"),), brings=("texts",)
     ),
     "encoder_floor": Shape(files=("sentences", "paraphrases")),
     "masked_pronoun": Shape(

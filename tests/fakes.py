@@ -143,7 +143,8 @@ def effects(
 
 
 def measure(pack: Pack, scorer: FakeScorer | Callable[[Tokens, int, str], float], seed: int = 0) -> Measured:
-    asked = scorer if isinstance(scorer, FakeScorer) else FakeScorer(scorer)
+    even = {"attention": lambda tokens: np.full(len(tokens), 1 / len(tokens))}
+    asked = scorer if isinstance(scorer, FakeScorer) else FakeScorer(scorer, answers=even)
     return Measured(pack, MEASURES[pack.spec.measure].run(asked, pack, stream(seed, f"measure/{pack.name}")))
 
 

@@ -269,7 +269,8 @@ def test_plan_scores_nothing_and_writes_nothing(
 def test_the_plan_costs_what_the_run_costs(
     failed: Path, cli: Cli, planted: Path, small: Path, limits: Path
 ) -> None:
-    line = cli("run", planted, "--pack", small, "--policy", limits, "--plan").out.splitlines()[-1]
+    planned = cli("run", planted, "--pack", small, "--policy", limits, "--plan").out.splitlines()
+    line = next(part for part in planned if part.startswith("together"))
     run = json.loads((failed / "run.json").read_text(encoding="utf-8"))
     spent = run["scored"]["tokens"] + run["cached"]["tokens"]
     assert line.split()[:3][-1].replace(",", "") == str(spent), line
@@ -293,13 +294,27 @@ def test_inspect_knows_every_head(cli: Cli, tiny_folders: dict[Head, Path], head
     assert ("pronoun-occupation-en" in lines["packs"]) is answers
 
 
-@pytest.mark.parametrize("head", [Head.SEQUENCE_CLASSIFICATION, Head.ENCODER])
-def test_a_head_that_nothing_can_test_yet_is_told_so(
-    cli: Cli, tiny_folders: dict[Head, Path], head: Head, tmp_path: Path
+def test_a_classifier_of_three_labels_must_say_which_is_compared(
+    cli: Cli, tiny_folders: dict[Head, Path], tmp_path: Path
 ) -> None:
-    done = cli("run", tiny_folders[head], "--out", tmp_path / "audit")
-    done.refused(head.value, "inspect")
+    folder = tiny_folders[Head.SEQUENCE_CLASSIFICATION]
+    cli("run", folder, "--out", tmp_path / "audit").refused("3 labels", "--positive", "LABEL_2")
+    cli("run", folder, "--positive", "none", "--out", tmp_path / "audit").refused(
+        "no label 'none'", "LABEL_2"
+    )
+    cli("run", tiny_folders[Head.ENCODER], "--threshold", "0.5").refused("for classifiers", "encoder")
     assert not (tmp_path / "audit").exists()
+    planned = cli("run", folder, "--positive", "label_1", "--plan")
+    assert planned.code == 0 and "'LABEL_1'" in planned.out, planned
+
+
+def test_columns_without_texts_and_benchmarks_in_a_small_profile_are_refused(
+    cli: Cli, planted: Path, tmp_path: Path
+) -> None:
+    cli("run", planted, "--label-column", "label").refused("--texts FILE")
+    cli("run", planted, "--pack", "counterfactual-en").refused("no pack")
+    cli("run", planted, "--pack", "identity-terms-en").refused("your own texts")
+    cli("run", planted, "--profile", "quick", "--data", "crows-pairs=x.csv").refused("--profile full")
 
 
 def test_a_pack_that_the_head_cannot_answer_never_passes(

@@ -260,7 +260,7 @@ def test_below_the_sentence_floor_every_finding_of_the_language_is_invalid():
     ):
         found = build([floor, probe, measure(other, noisy())], MODEL, policy(), 0)
         probes = [f for f in found if f.role == "probe"]
-        assert len(probes) == 2 + 6 and {f.status for f in probes} == {Status.INVALID}
+        assert len(probes) == 2 + 8 and {f.status for f in probes} == {Status.INVALID}
         assert all("floor" in f.reason for f in probes)
         assert judged(found, rule("*", 99.0)).verdict is VerdictWord.INCOMPLETE
 
@@ -540,6 +540,8 @@ def test_every_selector_names_exactly_the_rows_that_were_used():
             continue
         sample = items(mine, prior="prior" in set(mine["role"]))
         assert len(sample) == f.n
+        if f.measure == "template_gap_spread":  # a variance; tests/stats/test_spread.py has its oracle
+            continue
         y = sample["value"].to_numpy()
         if f.measure.endswith("share"):
             y = np.select([y > 0, y == 0], [1.0, 0.5], 0.0)

@@ -55,6 +55,7 @@ from albert_audit.bias.counterfactual_rows import (
     UNCHANGED,
     Answers,
     against_others,
+    details,
     outcomes,
     swaps,
 )
@@ -156,7 +157,7 @@ def statistics(pack: Pack) -> list[Statistic]:
     ) -> Statistic:  # fmt: skip
         return Statistic(
             name=name, rows=rows or name, kind=kind, unit=unit, title=title, estimand=estimand, only=only,
-            upward=upward, min_covariate=least, caveats=_CAVEATS, sources=(_GARG, _MAUDSLAY),
+            upward=upward, min_covariate=least, caveats=_CAVEATS, sources=(_GARG, _MAUDSLAY), details=details,
         )  # fmt: skip
 
     higher = "is the score higher where your texts name {first} than {second}"

@@ -76,6 +76,10 @@ class Statistic:
     design : callable, optional
         Of the scored rows: the linear contrast that is estimated.
     estimator : callable, optional
+    told : callable, optional
+        ``told(rows)``: caveats that hold for this model, from all rows of the pack.
+    details : callable, optional
+        ``details(rows, axis, contrast)``: figures beside the estimate, from all rows of the pack.
     """
 
     name: str
@@ -93,6 +97,8 @@ class Statistic:
     upward: bool = False
     design: Callable[[pd.DataFrame], Design] | None = None
     estimator: Estimator | None = None
+    told: Callable[[pd.DataFrame], tuple[str, ...]] | None = None
+    details: Callable[[pd.DataFrame, str, str], dict[str, float]] | None = None
 
 
 @dataclass(frozen=True)

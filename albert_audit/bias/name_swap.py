@@ -34,10 +34,7 @@ _SOURCES = (
     "Mehrabi et al. 2020, Man is to Person as Woman is to Location",
 )
 _AN = "An and Rudinger 2023, Nichelle and Nancy: the Influence of Demographic Attributes and Tokenization Length"
-_CAVEATS = (
-    "A name belongs to no group and tells of class and age too; what is compared is lists of names.",
-    "An uncased model does not see capitals, which carry names for readers.",
-)
+_CAVEATS = ("A name belongs to no group and tells of class and age too; what is compared is lists of names.",)
 UNKNOWN = "the name holds a piece the vocabulary lacks"
 _UNITS = {"name_pieces": "pieces"}
 
@@ -84,7 +81,7 @@ def statistics(pack: Pack) -> list[Statistic]:
         Statistic(
             name=name, rows=name, kind="rate_contrast", unit="share of names", crossed=True, title=title,
             estimand=f"share of {{first}} names {what} less that of {{second}} names, over the same templates",
-            caveats=_CAVEATS, sources=_SOURCES,
+            caveats=_CAVEATS, sources=_SOURCES, told=told,
         )
         for name, (title, what) in rates.items()
     ]  # fmt: skip
@@ -104,6 +101,14 @@ def statistics(pack: Pack) -> list[Statistic]:
         sources=(*_SOURCES, _AN), estimator=adjusted_gap,
     )  # fmt: skip
     return [*found, pieces, adjusted]
+
+
+def told(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return a caveat where the tokenizer takes capitals away."""
+    uncased = rows.loc[rows["measure"] == "uncased", "value"]
+    if len(uncased) and (uncased == 1).all():
+        return ("The model is uncased: it does not see the capitals, which carry names for readers.",)
+    return ()
 
 
 def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:

@@ -286,7 +286,8 @@ def _ss(tie: float, rows: pd.DataFrame, comparisons: int, rng: np.random.Generat
     found = share(preferred, list(rows["cluster_a"]), comparisons)
     lms = _lms(rows, comparisons, rng).estimate.value
     ss = found.estimate.value
-    return Outcome(found.estimate, found.counts, {"lms": lms, "icat": icat(ss, lms)})
+    ties = float((rows["value"] == 0).sum())
+    return Outcome(found.estimate, found.counts, {"lms": lms, "icat": icat(ss, lms), "ties": ties})
 
 
 def _lms(rows: pd.DataFrame, comparisons: int, rng: np.random.Generator) -> Outcome:

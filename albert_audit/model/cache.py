@@ -137,6 +137,11 @@ class Delegating(ScorerBase):
         """See `Scorer`."""
         return self.inner.hidden_size
 
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """See `Scorer`."""
+        return self.inner.pieces
+
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """See `Scorer`."""
         return self.inner.encode(texts, pairs)
@@ -199,10 +204,11 @@ class CachedScorer(Delegating):
         )
 
     def run_batches(self, task: str, batches: Sequence[Sequence[Encoded]]) -> Iterator[list[Array]]:
-        """See `Scorer`."""
+        """See `Scorer`. States are not cached: they are large, and a text can be read out of them."""
+        kept = not task.startswith("states:")
         yield from self._through(
             batches,
-            [self._keys(task, [(e.ids, e.type_ids, e.special) for e in batch]) for batch in batches],
+            [self._keys(task, [(e.ids, e.type_ids, e.special) for e in b]) if kept else [] for b in batches],
             partial(self.inner.run_batches, task),
             lambda e: (len(e.ids), -1) if task in ("tags", "spans") else (-1,),
         )
@@ -275,6 +281,7 @@ class CountingScorer(Delegating):
     def _shape(self, name: str, n: int) -> tuple[int, ...]:
         labels = len(self.id.labels)
         known = {"class": (labels,), "tags": (n, labels), "spans": (n, 2), "choice": (1,), "order": (2,)}
+        known["states"] = (n, self.hidden_size)
         return known.get(name, (n,) if name == "attention" else (self.hidden_size,))
 
     @property
@@ -299,7 +306,7 @@ class FakeScorer(ScorerBase):
         ``pieces(word) -> list of str``; a word is one piece when left out.
     max_tokens : int
     answers : mapping, optional
-        Of a task (see `TASKS`; of ``cls`` and ``mean`` without a layer) to a function that takes the
+        Of a task (see `TASKS`; of ``cls``, ``mean`` and ``states`` without a layer) to a function that takes the
         tokens of an input, ``[SEP]`` between the two of a pair, and returns that task's array.
     head, labels
         What the model says it is.
@@ -342,6 +349,11 @@ class FakeScorer(ScorerBase):
     def hidden_size(self) -> int:
         """See `Scorer`."""
         return 4
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """See `Scorer`. Every piece seen so far, as if it started a word."""
+        return tuple(n if i < 5 else f"▁{n}" for i, n in enumerate(self._names))
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """See `Scorer`."""

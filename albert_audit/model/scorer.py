@@ -39,13 +39,14 @@ TASKS: dict[str, Ability] = {
     "pooler": Ability.EMBEDDINGS,
     "cls": Ability.EMBEDDINGS,
     "mean": Ability.EMBEDDINGS,
+    "states": Ability.EMBEDDINGS,
     "attention": Ability.ATTENTION,
 }
 """What `run_batches` answers, and the ability it needs.
 
 ``class`` gives (labels,); ``tags`` (tokens, labels); ``spans`` (tokens, 2); ``choice`` (1,);
 ``order`` (2,); ``pooler`` (hidden,); ``cls:L`` and ``mean:L``, with a layer, (hidden,);
-``attention`` (tokens,).
+``states:L`` (tokens, hidden); ``attention`` (tokens,).
 """
 
 CPU_BUDGET, GPU_BUDGET = 512, 32_768
@@ -77,6 +78,10 @@ class Scorer(Protocol):
     @property
     def hidden_size(self) -> int:
         """Width of a hidden state."""
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The vocabulary, in the order of its ids; a piece that starts a word has ▁ before it."""
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """Tokenise texts, or pairs of texts; never truncates."""
@@ -120,6 +125,9 @@ class Scorer(Protocol):
     def embeddings(self, texts: Sequence[str], *, pool: str, layer: int = -1) -> Array:
         """Return pooled hidden states (n, hidden); `pool` is ``cls``, ``mean`` or ``pooler``."""
 
+    def hidden_states(self, texts: Sequence[str], *, layer: int = -1) -> list[Array]:
+        """Return for each text the states of one layer, shape (tokens, hidden), specials included."""
+
 
 class ScorerBase:
     """What every scorer shares: token rules on top of `mask_logprobs`, the batch plan, refusals."""
@@ -135,6 +143,11 @@ class ScorerBase:
 
     @property
     def hidden_size(self) -> int:
+        """See `Scorer`."""
+        raise NotImplementedError
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
         """See `Scorer`."""
         raise NotImplementedError
 
@@ -258,16 +271,25 @@ class ScorerBase:
         encoded = self.encode(texts)
         if pool not in ("cls", "mean", "pooler"):
             raise UsageError(f"expected pool among cls, mean, pooler, found {pool!r}")
-        depth = self.id.depth
-        if not -depth - 1 <= layer <= depth:
-            raise UsageError(f"expected a layer from {-depth - 1} to {depth}, found {layer}")
+        depth = self._depth(layer)
         if pool == "mean" and not all(e.positions for e in encoded):
             raise UsageError(
                 "a text without tokens has no mean", "leave the text out and count it as skipped"
             )
-        # One layer has one name, so that asking for -1 and for the last is asking for the same.
-        task = pool if pool == "pooler" else f"{pool}:{layer % (depth + 1)}"
+        task = pool if pool == "pooler" else f"{pool}:{depth}"
         return _stacked(self._run(task, encoded), self.hidden_size)
+
+    def hidden_states(self, texts: Sequence[str], *, layer: int = -1) -> list[Array]:
+        """See `Scorer`."""
+        self._need(Ability.EMBEDDINGS)
+        return self._run(f"states:{self._depth(layer)}", self.encode(texts))
+
+    def _depth(self, layer: int) -> int:
+        """Return the one name of a layer, so that asking for -1 and for the last is asking for the same."""
+        depth = self.id.depth
+        if not -depth - 1 <= layer <= depth:
+            raise UsageError(f"expected a layer from {-depth - 1} to {depth}, found {layer}")
+        return layer % (depth + 1)
 
     def _cannot(self, ability: Ability) -> UsageError:
         return UsageError(
@@ -333,6 +355,12 @@ class TorchScorer(ScorerBase):
     def hidden_size(self) -> int:
         """See `Scorer`."""
         return int(self.handle.model.config.hidden_size)
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """See `Scorer`."""
+        tokenizer = self.handle.tokenizer
+        return tuple(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """See `Scorer`. The tokenizer's own segment ids are kept, which ALBERT's default call drops."""
@@ -422,6 +450,7 @@ class TorchScorer(ScorerBase):
             "attention": self._attention_batch,
             "cls": partial(self._hidden_batch, int(layer or 0), first=True),
             "mean": partial(self._hidden_batch, int(layer or 0), first=False),
+            "states": partial(self._states_batch, int(layer or 0)),
         }
         run = special.get(name, partial(self._head_batch, name))
         for batch in batches:
@@ -434,21 +463,18 @@ class TorchScorer(ScorerBase):
         count = max(self.budget // length, 1)
         ids = (self.unknown_id,) * length
         encoded = Encoded(ids, (0,) * length, ((0, 0),) * length, (0,) * length, (False,) * length)
-        masked = Ability.MASK_LOGPROBS in self.can
-        task = next(
-            (t for t, a in TASKS.items() if a in self.can and t in ("class", "tags", "spans", "choice")),
-            "cls:0",
-        )
+        query = MaskQuery(ids, (0,) * length, (1,), (1,), ((0,),))
+        heads = [t for t in ("class", "tags", "spans", "choice") if TASKS[t] in self.can]
         taken = 0.0
-        progress, self.progress = self.progress, None
         for _ in range(2):
             start = time.perf_counter()
-            if masked:
-                next(self.mask_batches([[MaskQuery(ids, (0,) * length, (1,), (1,), ((0,),))] * count]))
+            if Ability.MASK_LOGPROBS in self.can:
+                self._mask_batch([query] * count)
+            elif heads:
+                self._head_batch(heads[0], [encoded] * count)
             else:
-                next(self.run_batches(task, [[encoded] * count]))
+                self._hidden_batch(0, [encoded] * count, first=True)
             taken = time.perf_counter() - start
-        self.progress = progress
         return count * length / taken
 
     def _head_batch(self, name: str, batch: Sequence[Encoded]) -> list[Array]:
@@ -469,15 +495,18 @@ class TorchScorer(ScorerBase):
                 logits = pooled if head is None else (head.classifier if name == "order" else head)(pooled)
         return list(logits.float().cpu().numpy())
 
-    def _hidden_batch(self, layer: int, batch: Sequence[Encoded], *, first: bool) -> list[Array]:
+    def _states_batch(self, layer: int, batch: Sequence[Encoded]) -> list[Array]:
         ids, types = self._inputs(batch)
         with self._torch.inference_mode():
             output = self._base(
                 input_ids=ids, token_type_ids=types, return_dict=True, output_hidden_states=True
             )
-            hidden = output.hidden_states[layer].float().cpu().numpy()
+            return list(output.hidden_states[layer].float().cpu().numpy())
+
+    def _hidden_batch(self, layer: int, batch: Sequence[Encoded], *, first: bool) -> list[Array]:
+        hidden = self._states_batch(layer, batch)
         if first:
-            return list(hidden[:, 0])
+            return [h[0] for h in hidden]
         return [h[list(e.positions)].mean(axis=0) for h, e in zip(hidden, batch, strict=True)]
 
     def _attention_batch(self, batch: Sequence[Encoded]) -> list[Array]:

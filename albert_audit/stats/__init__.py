@@ -14,6 +14,7 @@ from albert_audit.stats.inference import (
     share_estimate,
 )
 from albert_audit.stats.linear import Design, Fit
+from albert_audit.stats.mover import interval_difference
 from albert_audit.stats.power import resolvability
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "estimate",
     "holm",
     "independent_difference",
+    "interval_difference",
     "jackknife",
     "net_estimate",
     "rate_difference",

@@ -532,6 +532,19 @@ def test_the_fake_answers_for_a_head():
         fake.token_logprobs(["a"], rule="pll")
 
 
+def test_hidden_states_are_counted_and_never_written_down(tiny_scorers, store):
+    scorer = tiny_scorers[Head.ENCODER]
+    texts = ["the nurse said he left", "a b", "a b"]
+    cached, counting = CachedScorer(scorer, store, device="cpu"), CountingScorer(scorer)
+    expected, first, again, zeros = (s.hidden_states(texts) for s in (scorer, cached, cached, counting))
+    for a, b, c, zero in zip(expected, first, again, zeros, strict=True):
+        assert a.tobytes() == b.tobytes() == c.tobytes() and a.shape == zero.shape and not zero.any()
+    assert counting.inputs == 2 and cached.cached == 0 and cached.scored == 2 * counting.tokens
+    assert not store._db.execute("SELECT count(*) FROM scores").fetchone()[0]
+    fake = FakeScorer(answers={"states": lambda tokens: [[len(t)] * 4 for t in tokens]}, head=Head.ENCODER)
+    assert fake.hidden_states(["ab c"])[0].tolist() == [[5.0] * 4, [2.0] * 4, [1.0] * 4, [5.0] * 4]
+
+
 @pytest.mark.parametrize("head", [Head.SEQUENCE_CLASSIFICATION, Head.TOKEN_CLASSIFICATION, Head.ENCODER])
 def test_every_head_is_cached_and_counted(tiny_scorers, store, head):
     scorer = tiny_scorers[head]

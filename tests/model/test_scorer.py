@@ -506,6 +506,27 @@ def test_embeddings(tiny_folders, tiny_scorers, head, layer):
         )
 
 
+@pytest.mark.parametrize("head", [Head.MASKED_LM, Head.ENCODER])
+def test_hidden_states(tiny_folders, tiny_scorers, head):
+    """Every token of its own, specials included, in the order of the texts and under one name a layer."""
+    scorer = tiny_scorers[head]
+    stock = Stock(tiny_folders[head], tiny.CLASSES[head])
+    body = getattr(stock.model, "albert", stock.model)
+    texts = ["she", "He is a nurse.", "she"]
+    for layer in (0, 1, -1):
+        found = scorer.hidden_states(texts, layer=layer)
+        for text, states in zip(texts, found, strict=True):
+            (encoded,) = scorer.encode([text])
+            with torch.no_grad():
+                output = body(input_ids=torch.tensor([encoded.ids]), output_hidden_states=True)
+            assert states.shape == (len(encoded.ids), 24)
+            np.testing.assert_allclose(states, output.hidden_states[layer][0].numpy(), **CLOSE)
+    np.testing.assert_array_equal(scorer.hidden_states(texts)[1], scorer.hidden_states(texts, layer=2)[1])
+    assert scorer.hidden_states([]) == []
+    with pytest.raises(UsageError, match="layer"):
+        scorer.hidden_states(texts, layer=3)
+
+
 def test_layers_of_an_inner_group_are_depths_of_their_own(tmp_path):
     shape = {"inner_group_num": 2, "num_hidden_layers": 2}
     scorer = TorchScorer(load(tiny.checkpoint(tmp_path / "m", Head.ENCODER, **shape), device="cpu"))

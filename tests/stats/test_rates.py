@@ -74,7 +74,7 @@ def test_a_difference_of_rates_has_newcombes_interval(n, m, data):
     a, b = data.draw(st.integers(0, n)), data.draw(st.integers(0, m))
     found = rate_difference(rate(a, n), rate(b, m), n=(n, m), clusters=(n, m), df=MANY)
     expected = confint_proportions_2indep(a, n, b, m, compare="diff", method="newcomb")
-    assert_allclose(ends(found), expected, atol=0.006)  # the size of an item is (n - 1) / n
+    assert_allclose(ends(found), expected, atol=0.01)  # the size of an item is (n - 1) / n
     assert found.value == pytest.approx(a / n - b / m)
     assert ends(found)[0] <= found.value <= ends(found)[1]
 
