@@ -204,7 +204,7 @@ def plan(config: AuditConfig) -> Plan:
 
     head = loading.peek_head(config.model, config.revision)
     can = loading.ABILITIES[head]
-    by_default = [p for p in _shipped_probes() if _answers(p, can) and _served(p, given, profile)]
+    by_default = [p for p in _shipped_probes() if _answers(p, can) and _served(p, head, given, profile)]
     probes = [*(by_default if chosen is None else chosen), *data]
     probes = [replace(p, given=given) if p.shape.brings else p for p in probes]  # they name the checks
     if repeated := [n for n, count in Counter(p.name for p in probes).items() if count > 1]:
@@ -276,8 +276,14 @@ def _answers(pack: Pack, can: frozenset[Ability]) -> bool:
     return MEASURES[pack.spec.measure].fits(can)
 
 
-def _served(pack: Pack, given: Given | None, profile: str) -> bool:
-    """Whether a shipped pack runs by default: what it needs is there, and the profile has it."""
+def _served(pack: Pack, head: Head, given: Given | None, profile: str) -> bool:
+    """Whether a shipped pack runs by default: what it needs is there, and the profile has it.
+
+    Every head has an encoder, whose distances say little of what the head does: they are measured
+    where the encoder is what is used, or where they are asked for.
+    """
+    if MEASURES[pack.spec.measure].needs == (Ability.EMBEDDINGS,) and head is not Head.ENCODER:
+        return False
     there = given.brings if given is not None else frozenset[str]()
     if not there.issuperset(pack.shape.brings):
         return False
@@ -355,9 +361,7 @@ def _differing(given: Sequence[Pack]) -> list[Pack]:
 
 def _shipped_probes() -> list[Pack]:
     found = [packs.load(packs.find(name)) for name in packs.shipped()]
-    return [
-        p for p in found if p.spec.measure in MEASURES and p.spec.role == "probe" and not p.is_floor
-    ]  # TEMP
+    return [p for p in found if p.spec.role == "probe" and not p.is_floor]
 
 
 def _checks(probes: Sequence[Pack], head: Head) -> dict[str, bool]:

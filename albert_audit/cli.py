@@ -265,28 +265,33 @@ def _show_plan(planned: Plan) -> None:
 
 def _show_limits(planned: Plan) -> None:
     """Say for each rule what its limit can resolve, before anything is scored."""
+    from collections import Counter
     from fnmatch import fnmatchcase
 
     from albert_audit.stats import MIN_DF
 
     known = [c for cost in planned.costs for c in cost.checks]
     for rule in planned.policy.rules:
-        matched = [c for c in known if fnmatchcase(c.id, rule.check)]
-        if not matched:
-            typer.echo(
-                f"rule {rule.id}: no check of this audit; the verdict will be INCOMPLETE" * rule.required
-            )
-        for check in matched:
-            head = f"rule {rule.id}: limit ±{rule.limit.max_abs:g}, {check.n} items, {check.df:.1f} df: "
+        limit = rule.limit.max_abs
+        said = Counter[str]()
+        for check in known:
+            if not fnmatchcase(check.id, rule.check):
+                continue
+            least = f"{check.n:,} items, {check.df:.1f} degrees of freedom: "
             if check.df < MIN_DF:
-                typer.echo(head + f"under {MIN_DF:g} degrees of freedom, no interval")
+                said[least + f"under {MIN_DF:g}, no interval"] += 1
             elif check.passable is not None:
-                typer.echo(head + f"a model without effect passes from ±{check.passable:.3g} on")
+                said[least + f"a model without effect passes from ±{check.passable:.3g} on"] += 1
             else:
-                least = check.largest_se(rule.limit.max_abs)
-                typer.echo(
-                    head + f"a model without effect passes while the standard error is below {least:.3g}"
-                )
+                reach = check.largest_se(limit)
+                said[
+                    least + f"a model without effect passes while its standard error is below {reach:.3g}"
+                ] += 1
+        for line, checks in said.items():
+            several = f" ({checks} checks)" if checks > 1 else ""
+            typer.echo(f"rule {rule.id}{several}: limit ±{limit:g}, {line}")
+        if not said and rule.required:
+            typer.echo(f"rule {rule.id}: no check of this audit; the verdict will be INCOMPLETE")
 
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "magenta"}
@@ -305,7 +310,9 @@ def _show_verdict(audit: Audit) -> None:
         if r.value is not None:
             ends = f" [{r.interval_pass.low:.3g}, {r.interval_pass.high:.3g}]" if r.interval_pass else ""
             number = f" {r.value:.3g}{ends}, limit ±{r.limit:g}"
-        typer.echo(f"  {r.state:<12} {r.rule}{number}: {r.reason}")
+        several = r.finding is not None and sum(o.rule == r.rule for o in verdict.results) > 1
+        which = f" {(r.finding or '').rpartition('/')[2]}" if several else ""
+        typer.echo(f"  {r.state:<12} {r.rule}{which}{number}: {r.reason}")
     typer.echo(f"card: {audit.dir / 'card.en.html'}")
 
 

@@ -81,10 +81,16 @@ class Shown:
         return LABELS[self.tone]
 
     @property
-    def key(self) -> tuple[int, bool, float, str]:
-        """Heaviest first; among equals a floor, which explains the others."""
+    def key(self) -> tuple[float, bool, float, str]:
+        """Heaviest first; among equals a floor, which explains the others.
+
+        What no rule judges and what only lacks evidence weighs less than any judged doubt.
+        """
         ratio = max((j.ratio for j in self.judged), default=0.0)
-        return (_WEIGHT.get(self.tone, 3), self.finding.role != "floor", -ratio, self.anchor)
+        weight = float(_WEIGHT.get(self.tone, 3))
+        if self.finding.role == "probe" and not self.judged and self.tone in ("not_run", "insufficient"):
+            weight = 2.5
+        return (weight, self.finding.role != "floor", -ratio, self.anchor)
 
 
 @dataclass(frozen=True, slots=True)
