@@ -173,7 +173,7 @@ def net_estimate(
     2012, J. Educ. Behav. Stat. 37(4), for the difference of paired proportions), at the effective
     number of items. The p-value is that of the clustered fit; without any change it is 1.
     """
-    value, df = float(fit.value), float(fit.df)
+    value, df = min(max(float(fit.value), -1.0), 1.0), float(fit.df)
     plain = up + down - value**2
     variance = float(fit.se) ** 2
     size = min(plain / variance, float(n)) if variance > 0 and plain > 0 else min(clusters, float(n))

@@ -436,7 +436,7 @@ def test_no_sentence_has_a_word_that_would_have_to_agree(name):
 
 def test_all_packs_together_stay_within_their_cost():
     texts = set()
-    for name in PERSONS:
+    for name in (n for n in PERSONS if n.endswith("-en")):  # the Chinese ones have a test of their own
         pack = packs.load(packs.find(name))
         people = [persons._person(row) for row in pack.tables["persons"]]
         texts |= {s.fill(p)[0] for s in persons.sentences(pack) for p in people}
