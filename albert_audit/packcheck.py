@@ -9,7 +9,7 @@ from pathlib import Path
 
 from albert_audit import packs, resources
 from albert_audit.bias import MEASURES
-from albert_audit.findings import checks, forecasts, stream
+from albert_audit.findings import checks, floor_name, forecasts, stream
 from albert_audit.model.cache import CountingScorer, FakeScorer
 from albert_audit.model.scorer import TASKS
 from albert_audit.packs import Pack
@@ -33,8 +33,8 @@ def report(name: str, model: str | None) -> Iterator[str]:
     for control in pack.spec.controls:
         if (place := pack.beside(control)) is not None:
             yield from _matched(pack, packs.load(place))
-    if not pack.sentences and pack.beside(f"floor-{pack.language}") is None:
-        yield f"note: put a pack floor-{pack.language} beside it; without a floor every finding is INVALID"
+    if (floor := floor_name(pack)) and not pack.is_floor and pack.beside(floor) is None:
+        yield f"note: put a pack {floor} beside it; without a floor every finding is INVALID"
     yield from _design(pack)
     if model is not None:
         yield from _under(pack, model)

@@ -179,7 +179,7 @@ def _encoder(pack: Pack, recipe: Recipe, dial: float, steps: int, seed: int) -> 
         # Sentences from one frame are nearly parallel; around their mean the words show.
         sentences = [t.fill(word=row["form"])[0] for t in pack.templates for row in words]
         encoded = tokenizer(sentences, padding=True, return_tensors="pt")
-        states = model.eval()(**encoded).last_hidden_state[encoded["attention_mask"].bool()]
+        states = model(**encoded).last_hidden_state[encoded["attention_mask"].bool()]
         last: Any = model.encoder.albert_layer_groups[0]
         last = last.albert_layers[0]
         last.full_layer_layer_norm.bias -= states.mean(dim=0)
