@@ -22,17 +22,8 @@ import pandas as pd
 import albert_audit
 from albert_audit import findings as finder
 from albert_audit import folder, gate, packs, texts
-from albert_audit.bias import (
-    MEASURES,
-    bbq,
-    bec_pro,
-    crows_pairs,
-    frame,
-    seat,
-    stereoset,
-    winobias,
-    winogender,
-)
+from albert_audit.bias import MEASURES, frame
+from albert_audit.bias.benchmarks import bbq, bec_pro, crows_pairs, seat, stereoset, winobias, winogender
 from albert_audit.config import AuditConfig, load_config
 from albert_audit.findings import Measured, checks, stream
 from albert_audit.folder import Audit

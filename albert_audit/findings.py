@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from albert_audit.bias import MEASURES, Floor, Outcome, Statistic, items
-from albert_audit.bias.concordance import concordance
-from albert_audit.bias.counterfactual_rows import PLACEBO
+from albert_audit.bias.classifier.counterfactual_rows import PLACEBO
+from albert_audit.bias.masked.concordance import concordance
 from albert_audit.packs import Pack
 from albert_audit.selfcheck import self_check
 from albert_audit.stats import (

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from albert_audit import packs, resources
-from albert_audit.bias import class_floor, persons, template_score
+from albert_audit.bias.classifier import class_floor, persons, template_score
 from albert_audit.findings import Measured, build
 from albert_audit.model.cache import FakeScorer
 from albert_audit.packcheck import report

@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from albert_audit import packs, resources
-from albert_audit.bias import pair_preference, template_gap
+from albert_audit.bias.masked import pair_preference, template_gap
 from albert_audit.model.cache import FakeScorer
 from albert_audit.model.load import load
 from albert_audit.model.scorer import TorchScorer

@@ -1,29 +1,27 @@
 """Bias probes. `MEASURES` names every built-in measure; a pack chooses one by its name."""
 
-from albert_audit.bias import (
-    association,
-    bec_pro,
-    choice_bias,
-    choice_floor,
+from albert_audit.bias.benchmarks import bec_pro
+from albert_audit.bias.choices import choice_bias, choice_floor
+from albert_audit.bias.classifier import (
     class_floor,
-    completions,
-    context_association,
     counterfactual,
-    encoder_floor,
-    floors,
     group_metrics,
-    masked_pronoun,
     mitigation,
-    name_swap,
-    pair_preference,
     perturbation,
-    pronoun_pairs,
-    stereo_triples,
-    tag_floor,
-    template_gap,
     template_score,
 )
+from albert_audit.bias.encoder import association, context_association, encoder_floor
+from albert_audit.bias.masked import (
+    completions,
+    floors,
+    masked_pronoun,
+    pair_preference,
+    pronoun_pairs,
+    stereo_triples,
+    template_gap,
+)
 from albert_audit.bias.measure import COLUMNS, Floor, Measure, Outcome, Statistic, Vouch, frame, items
+from albert_audit.bias.tagger import name_swap, tag_floor
 
 MEASURES: dict[str, Measure] = {
     m.name: m

@@ -1,0 +1,1 @@
+"""Loaders of published benchmarks, which are not shipped: read as published, by path."""

@@ -1,0 +1,1 @@
+"""Multiple choice and question answering: who is named where the text does not say."""

@@ -1,0 +1,1 @@
+"""Encoders: distances between words for groups and words for topics."""

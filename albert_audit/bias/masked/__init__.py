@@ -1,0 +1,1 @@
+"""Masked language models: template gaps, pairs of sentences, completions, pronouns."""

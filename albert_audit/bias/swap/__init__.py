@@ -1,0 +1,1 @@
+"""Counterfactual substitution: identity terms found and exchanged in one pass."""

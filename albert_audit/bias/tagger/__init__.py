@@ -1,0 +1,1 @@
+"""Taggers of named entities: whose names are found."""
