@@ -23,10 +23,10 @@ from albert_audit.stats import (
     estimate,
     holm,
     independent_difference,
-    interval_difference,
     net_estimate,
     rate_difference,
     rate_estimate,
+    recovered_difference,
     resolvability,
     share_estimate,
 )
@@ -481,7 +481,7 @@ def _controlled(
         return shown, _rates(both, design.df, comparisons), None
     if statistic.kind in ("rate_contrast", "net"):  # two gaps of 0 have a linear fit without variance
         again = _estimate(other, comparisons, rng).estimate
-        return shown, interval_difference(effect, again, comparisons=comparisons), None
+        return shown, recovered_difference(effect, again, comparisons=comparisons, bound=2.0), None
     y = np.concatenate([sample.values, other.values])
     return shown, estimate(design.fit(y), comparisons=comparisons), (design, y)
 

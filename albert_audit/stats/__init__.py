@@ -14,7 +14,7 @@ from albert_audit.stats.inference import (
     share_estimate,
 )
 from albert_audit.stats.linear import Design, Fit
-from albert_audit.stats.mover import interval_difference
+from albert_audit.stats.mover import recovered_difference
 from albert_audit.stats.power import resolvability
 
 __all__ = [
@@ -26,11 +26,11 @@ __all__ = [
     "estimate",
     "holm",
     "independent_difference",
-    "interval_difference",
     "jackknife",
     "net_estimate",
     "rate_difference",
     "rate_estimate",
+    "recovered_difference",
     "resolvability",
     "share_estimate",
 ]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from albert_audit.stats import Design, net_estimate, rate_difference
 from albert_audit.stats.auc import auc
-from albert_audit.stats.groups import bounded_difference, rate_ratio, recovered_difference
+from albert_audit.stats.groups import bounded_difference, rate_ratio
+from albert_audit.stats.mover import recovered_difference
 
 
 def design(n):

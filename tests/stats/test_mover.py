@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from albert_audit.stats import Design, estimate, independent_difference, rate_difference, rate_estimate
-from albert_audit.stats.mover import interval_difference
+from albert_audit.stats.mover import recovered_difference
 
 
 def rate(values, comparisons=1):
@@ -25,7 +25,7 @@ def test_of_two_rates_it_is_newcombes_interval(hits, others, comparisons):
     (a, fa, n), (b, fb, m) = (
         rate([1.0] * h + [0.0] * (40 - h), comparisons) for h in (hits, others)
     )  # fmt: skip
-    got = interval_difference(a, b, comparisons=comparisons)
+    got = recovered_difference(a, b, comparisons=comparisons)
     oracle = rate_difference(fa, fb, n=(n, m), clusters=(n, m), df=39, comparisons=comparisons)
     assert got.value == pytest.approx(oracle.value) and got.df == 39
     for level, ends in oracle.intervals.items():
@@ -38,7 +38,7 @@ def test_of_two_means_it_is_the_independent_difference():
     first, second = (
         estimate(Design.mean([np.arange(30)]).fit(rng.normal(size=30)), comparisons=3) for _ in "ab"
     )
-    got, plain = (f(first, second, comparisons=3) for f in (interval_difference, independent_difference))
+    got, plain = (f(first, second, comparisons=3) for f in (recovered_difference, independent_difference))
     assert got.se == plain.se and got.p == pytest.approx(plain.p)
     for level, ends in plain.intervals.items():
         assert got.intervals[level].low == pytest.approx(ends.low)
@@ -48,7 +48,7 @@ def test_of_two_means_it_is_the_independent_difference():
 def test_two_gaps_of_zero_have_no_certain_difference():
     fit = Design.mean([np.arange(24)]).fit(np.ones(24))
     gap = rate_difference(fit, fit, n=(24, 24), clusters=(24, 24), df=23)
-    got = interval_difference(gap, gap)
+    got = recovered_difference(gap, gap)
     assert got.value == 0 and got.p == 1
     assert got.intervals["0.90"].high == pytest.approx(gap.intervals["0.90"].high * math.sqrt(2))
 
@@ -57,5 +57,5 @@ def test_without_an_interval_of_either_there_is_none():
     few = estimate(Design.mean([np.arange(5)]).fit(np.arange(5.0)))
     many = estimate(Design.mean([np.arange(30)]).fit(np.arange(30.0)))
     for pair in ((few, many), (many, few)):
-        got = interval_difference(*pair)
+        got = recovered_difference(*pair)
         assert not got.intervals and got.p is None and got.df == 4

@@ -22,7 +22,8 @@ from albert_audit.model.scorer import Scorer
 from albert_audit.packs import Pack
 from albert_audit.stats import estimate, rate_difference
 from albert_audit.stats.auc import auc
-from albert_audit.stats.groups import bounded_difference, rate_ratio, recovered_difference
+from albert_audit.stats.groups import bounded_difference, rate_ratio
+from albert_audit.stats.mover import recovered_difference
 from albert_audit.types import Ability, Decision
 
 _HARDT = "Hardt, Price and Srebro 2016, Equality of Opportunity in Supervised Learning (error rates)"

@@ -23,7 +23,7 @@ from albert_audit.bias.measure import Measure, Outcome, Statistic, frame
 from albert_audit.model.scorer import Scorer
 from albert_audit.packs import Pack
 from albert_audit.stats import net_estimate
-from albert_audit.stats.groups import recovered_difference
+from albert_audit.stats.mover import recovered_difference
 from albert_audit.types import Ability, Estimate, PackError
 
 MOST = 400
