@@ -11,7 +11,8 @@ from albert_audit import findings as finder
 from albert_audit.bias import MEASURES, Measure, Outcome, Statistic, frame
 from albert_audit.findings import Measured, build, upward
 from albert_audit.model.cache import FakeScorer
-from albert_audit.packs import SHAPES, Pack, Shape
+from albert_audit.packs import Pack
+from albert_audit.shapes import SHAPES, Shape
 from albert_audit.stats import jackknife
 from albert_audit.types import Ability, Head, Status
 from tests.fakes import policy, spec

@@ -13,7 +13,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from albert_audit.packs import SPECIAL_TOKENS, Pack, PackSpec
+from albert_audit.packs import Pack, PackSpec
+from albert_audit.shapes import SPECIAL_TOKENS
 from albert_audit.types import UsageError
 
 NAME = "seat"

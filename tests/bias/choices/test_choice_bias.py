@@ -17,6 +17,7 @@ from albert_audit.bias.choices import choice_bias, questions
 from albert_audit.findings import build, checks
 from albert_audit.model.cache import CountingScorer, FakeScorer
 from albert_audit.packs import Pack
+from albert_audit.shapes import SHAPES
 from albert_audit.types import Ability, Head, PackError, Status
 from tests.fakes import measure, one, policy, selected, spec
 from tests.tiny import tiny_folders, tiny_handles, tiny_scorers  # noqa: F401
@@ -360,7 +361,7 @@ def test_only_where_the_truth_goes_both_ways_equally_often_is_there_a_score_with
     """Always right is -1 where the truth always contradicts the stereotype: no score is formed there."""
     rows = rows_of() + rows_of(axis="zeal")
     names = [s.name for s in choice_bias.statistics(pack_of(rows))]
-    assert names == list(packs.SHAPES["choice_bias"].statistics)
+    assert names == list(SHAPES["choice_bias"].statistics)
     against = [
         r
         for r in rows

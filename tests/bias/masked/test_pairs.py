@@ -24,7 +24,8 @@ from albert_audit.model.cache import FakeScorer
 from albert_audit.model.load import load
 from albert_audit.model.scorer import TorchScorer
 from albert_audit.model.text import MaskQuery
-from albert_audit.packs import SHAPES, Pair
+from albert_audit.packs import Pair
+from albert_audit.shapes import SHAPES
 from albert_audit.types import Head, Status, UsageError
 from tests.fakes import floor_pack, measure, noisy, one, ordered, pair_pack, policy
 from tests.tiny import checkpoint

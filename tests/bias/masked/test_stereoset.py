@@ -26,7 +26,8 @@ from albert_audit.model.cache import CountingScorer, FakeScorer
 from albert_audit.model.load import load
 from albert_audit.model.scorer import TorchScorer
 from albert_audit.model.text import Encoded
-from albert_audit.packs import COLUMNS, SHAPES, Pack
+from albert_audit.packs import Pack
+from albert_audit.shapes import COLUMNS, SHAPES
 from albert_audit.stats import jackknife
 from albert_audit.types import Head, PackError, Status, UsageError
 from tests.fakes import floor_pack, measure, noisy, one, ordered, policy, spec
