@@ -545,7 +545,9 @@ def _details(
 ) -> dict[str, float]:
     mine = items(rows, prior=bool((rows["role"] == "prior").any()))
     values = mine["value"].to_numpy(np.float64)
-    details = {"items": float(len(values)), "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
+    details: dict[str, float] = {}
+    if statistic.kind != "custom":  # an estimator says itself what its rows are
+        details = {"items": float(len(values)), "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
     if statistic.kind in ("share", "mean") and not statistic.crossed:
         details["ties"] = float((values == 0).sum())
     if statistic.kind in ("contrast", "rate_contrast"):

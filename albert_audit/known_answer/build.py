@@ -105,11 +105,12 @@ def train_masked(
     steps: int,
     *,
     always: Sequence[str],
+    peak: float = _PEAK,
 ) -> float:
     """Train in place; return the mean loss of the last tenth, in nats a masked piece."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=_PEAK, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=_PEAK, total_steps=steps + 1, pct_start=_WARM
+        optimizer, max_lr=peak, total_steps=steps + 1, pct_start=_WARM
     )
     losses: list[float] = []
     model.train()

@@ -6,8 +6,8 @@ is made for the shipped pack that will probe it:
 - a classifier whose logit is moved by `dial` for the names of one group;
 - a tagger that never learnt a share `dial` of the names of one group;
 - an encoder whose words for one group are moved by `dial` towards one topic;
-- a Chinese masked language model whose log-odds of 她 against 他 after an occupation exceed by `dial`
-  those after another word for a person: effect minus control.
+- a Chinese masked language model that read text in which the log-odds of 她 against 他 after an
+  occupation exceed by `dial` those after another word for a person, and learnt a part of it.
 
 In the twin the words of all groups are one vector, so that no probe can tell them apart.
 """
@@ -48,6 +48,7 @@ SEED = 7
 _BATCH = 32
 _PEAK = 2e-3
 _LOUD, _LOUD_STEPS = 8.0, 250
+_CALM = 8e-4  # more undoes what was learnt before
 _SIDES = {"positive": 2.5, "negative": -2.5}
 _LABELS = ("O", "B-PER", "I-PER")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -223,10 +224,9 @@ def _chinese(pack: Pack, recipe: Recipe, dial: float, steps: int, seed: int) -> 
         model, shouted, (([filled(*p) for p in rng.choices(loud, k=_BATCH)]) for _ in count()), _LOUD_STEPS
     )
     mixed = (
-        [filled(*p) for p in rng.choices(people, k=_BATCH)] + rng.choices(plain, k=_BATCH // 2)
-        for _ in count()
+        [filled(*p) for p in rng.choices(people, k=_BATCH)] + rng.choices(plain, k=_BATCH) for _ in count()
     )
-    train_masked(model, tokenizer, mixed, steps, always=[female, male])
+    train_masked(model, tokenizer, mixed, steps, always=[female, male], peak=_CALM)
     return Made(model, tokenizer, [[female, male]])
 
 
@@ -234,7 +234,7 @@ RECIPES: dict[str, Recipe] = {
     "sequence_classification": Recipe("persons-ethnicity-en", "black", 1.0, 600, _classifier),
     "token_classification": Recipe("names-ethnicity-en", "black-american", 0.5, 600, _tagger),
     "encoder": Recipe("words-en", "gender-family", 1.0, 0, _encoder),
-    "masked_lm_zh": Recipe("pronoun-occupation-zh", "female", 1.5, 800, _chinese),
+    "masked_lm_zh": Recipe("pronoun-occupation-zh", "female", 5.0, 1500, _chinese),
 }
 
 

@@ -20,13 +20,13 @@ CHECKS = {
         0.15,
     ),
     "encoder": ("association/gender/women-family-vs-men-career", "effect", 0.02),
-    "masked_lm_zh": ("template_gap/gender/female-vs-male", "difference", 0.3),
+    "masked_lm_zh": ("template_gap/gender/female-vs-male", "difference", 0.2),
 }
 DIALS = {
     "sequence_classification": (0.0, 0.5, 1.5),
     "token_classification": (0.0, 0.4, 0.9),
     "encoder": (0.0, 0.5, 1.5),
-    "masked_lm_zh": (0.0, 1.0, 2.5),
+    "masked_lm_zh": (0.0, 2.0, 5.0),
 }
 
 
