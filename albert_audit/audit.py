@@ -186,7 +186,7 @@ def plan(config: AuditConfig) -> Plan:
             )
         if lacking := [b for b in pack.shape.brings if b not in (given.brings if given else ())]:
             raise UsageError(
-                f"{pack.name} needs your own {' and '.join(lacking)}",
+                f"{pack.name} needs your own {', '.join(lacking)}",
                 "give --texts FILE, with --label-column and --group-column where they are needed",
             )
     from albert_audit.model import load as loading
@@ -195,7 +195,11 @@ def plan(config: AuditConfig) -> Plan:
 
     head = loading.peek_head(config.model, config.revision)
     can = loading.ABILITIES[head]
-    by_default = [p for p in _shipped_probes() if _answers(p, can) and _served(p, head, given, profile)]
+    by_default = [
+        p
+        for p in _shipped_probes()
+        if _answers(p, can) and _served(p, head, given, profile) and config.language in (None, p.language)
+    ]
     probes = [*(by_default if chosen is None else chosen), *data]
     probes = [replace(p, given=given) if p.shape.brings else p for p in probes]  # they name the checks
     if repeated := [n for n, count in Counter(p.name for p in probes).items() if count > 1]:
@@ -219,9 +223,14 @@ def plan(config: AuditConfig) -> Plan:
     if chosen is None:
         unspoken = [p for p in by_default if handle.unknown_rate.get(p.language, 0.0) > loading.MOST_UNKNOWN]
         probes = [p for p in probes if p not in unspoken]
+        if not probes:
+            raise UsageError(
+                "the vocabulary lacks the language of every pack that would run",
+                "`albert-audit inspect MODEL` shows which languages it knows; see --language",
+            )
     if policy is None:
-        languages = [g for g, rate in handle.unknown_rate.items() if rate <= loading.MOST_UNKNOWN]
-        policy = gate.default_policy(head, languages)
+        known = [g for g, rate in handle.unknown_rate.items() if rate <= loading.MOST_UNKNOWN]
+        policy = gate.default_policy(head, [config.language] if config.language else known)
         if policy is None:
             raise PolicyError(
                 f"no policy is shipped for the head {head}", "write one and give it with --policy FILE"
@@ -632,7 +641,7 @@ def _not_tested(planned: Plan) -> list[str]:
         if pack.name in unspoken:
             why = "the vocabulary lacks its language"
         elif lacking := [b for b in pack.shape.brings if b not in there]:
-            why = f"it needs your own {' and '.join(lacking)}"
+            why = f"it needs your own {', '.join(lacking)}"
         else:
             why = "not chosen"
         out.append(f"{pack.spec.title} ({pack.name}): {why}")

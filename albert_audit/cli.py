@@ -97,7 +97,10 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME", help="A column of groups of people; may be given several times."),
     ] = None,
-    language: Annotated[str | None, typer.Option(help="The language of your texts: en or zh.")] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="Only packs and policy of this language: en or zh; also that of your texts."),
+    ] = None,
     positive: Annotated[
         str | None, typer.Option(metavar="LABEL", help="The label whose probability is compared.")
     ] = None,
@@ -128,6 +131,7 @@ def run(
         packs=tuple(pack) if pack else None,
         data=_pairs(data),
         texts=_texts(texts, text_column, id_column, label_column, group_column, language),
+        language=language,
         positive=positive,
         threshold=threshold,
         profile=profile,
@@ -157,13 +161,13 @@ def _texts(
     groups: list[str] | None,
     language: str | None,
 ) -> dict[str, object] | None:
-    given = {"text": text, "id": identity, "label": label, "groups": groups, "language": language}
+    given = {"text": text, "id": identity, "label": label, "groups": groups}
     said = {k: v for k, v in given.items() if v}
     if path is None:
         if said:
             raise UsageError("columns of texts were named, but no texts", "give --texts FILE")
         return None
-    return {"path": str(path), **said}
+    return {"path": str(path), **said, **({"language": language} if language else {})}
 
 
 def _pairs(given: list[str] | None) -> dict[str, str] | None:
@@ -278,7 +282,9 @@ def _show_limits(planned: Plan) -> None:
             if not fnmatchcase(check.id, rule.check):
                 continue
             least = f"{check.n:,} items, {check.df:.1f} degrees of freedom: "
-            if check.df < MIN_DF:
+            if not check.n:
+                said["what it rests on depends on what the model answers"] += 1
+            elif check.df < MIN_DF:
                 said[least + f"under {MIN_DF:g}, no interval"] += 1
             elif check.passable is not None:
                 said[least + f"a model without effect passes from ±{check.passable:.3g} on"] += 1
@@ -408,7 +414,7 @@ def packs_list() -> None:
     for name in packs.shipped():
         pack = packs.load(packs.find(name))
         s, role = pack.spec, "floor" if pack.is_floor else pack.spec.role
-        typer.echo(f"{s.name:<24}{s.measure:<17}{s.language:<9}{role:<9}{s.title}")
+        typer.echo(f"{s.name:<25}{s.measure:<21}{s.language:<9}{role:<9}{s.title}")
 
 
 @packs_app.command("show")
@@ -428,6 +434,9 @@ def packs_show(name: Annotated[str, typer.Argument(metavar="NAME|DIR")]) -> None
     typer.echo(
         f"may gate  {', '.join(s.may_gate) or 'never: it only informs'}\nreadme    {folder / 'README.md'}\nchecks"
     )
+    if pack.shape.brings:
+        typer.echo(f"  known when you bring your own {', '.join(pack.shape.brings)}: see --plan")
+        return
     for check in checks(pack, Head.MASKED_LM) or ["  none of its own: a control or a floor"]:
         typer.echo(f"  {check.strip()}")
 
@@ -451,7 +460,12 @@ def packs_new(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="The new pack's folder; its name is the pack's.")
     ],
-    measure: Annotated[str, typer.Option(help="template_gap or pair_preference.")] = "template_gap",
+    measure: Annotated[
+        str,
+        typer.Option(
+            help="association, choice_bias, name_swap, pair_preference, template_gap or template_score."
+        ),
+    ] = "template_gap",
 ) -> None:
     """Start a pack of your own: a small one that passes `packs check`, to be changed."""
     from albert_audit.packcheck import create

@@ -45,6 +45,9 @@ class AuditConfig(Document):
         Benchmarks that are not shipped, by name: ``crows-pairs: path/to/file.csv``.
     texts : Texts, optional
         The auditor's own texts.
+    language : str, optional
+        Only shipped packs and the shipped policy of this language (``en``, ``zh``); all that the
+        vocabulary knows when left out.
     positive : str, optional
         The label of a classifier whose probability is compared; with two labels the second.
     threshold : float, optional
@@ -72,6 +75,7 @@ class AuditConfig(Document):
     packs: tuple[str, ...] | None = None
     data: dict[str, str] = {}
     texts: Texts | None = None
+    language: str | None = None
     positive: str | None = None
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     profile: Literal["quick", "standard", "full"] | None = None

@@ -11,20 +11,18 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pandas as pd
 
-from albert_audit.bias import MEASURES, Floor, Outcome, Statistic, items
+from albert_audit.bias import MEASURES, Floor, Statistic
 from albert_audit.bias.classifier.counterfactual_rows import PLACEBO
 from albert_audit.bias.masked.concordance import concordance
+from albert_audit.estimates import Sample, counts, details_of, estimate_of, odds, rates, sample_of, select
 from albert_audit.packs import Pack
 from albert_audit.selfcheck import self_check
 from albert_audit.stats import (
     MIN_DF,
     Design,
-    Fit,
     estimate,
     holm,
     independent_difference,
-    net_estimate,
-    rate_difference,
     rate_estimate,
     recovered_difference,
     resolvability,
@@ -124,10 +122,10 @@ def forecasts(pack: Pack, rows: pd.DataFrame) -> list[Forecast]:
     """Return what each check of a pack will rest on; `rows` need no real values."""
     found = []
     for statistic, axis, contrast in _planned(pack):
-        mine = _select(rows, statistic, axis, contrast)
-        n, _ = _counts(mine)
+        mine = select(rows, statistic, axis, contrast)
+        n, _ = counts(mine)
         try:
-            sample = _sample(mine, statistic) if n else None
+            sample = sample_of(mine, statistic) if n else None
         except ValueError:
             sample = None
         design = sample.design if sample else None
@@ -217,11 +215,13 @@ def _beside(
     out = {}
     for name, measured in baselines.items():
         rows = next((m.rows for m in measured if m.pack.name == pack.name and m.rows is not None), None)
-        mine = _select(rows, statistic, axis, contrast) if rows is not None else None
+        mine = select(rows, statistic, axis, contrast) if rows is not None else None
         if mine is None or not mine["value"].notna().any():
             continue
         with suppress(ValueError):  # a reference figure: the finding stands without it
-            estimate = _estimate(_sample(mine, statistic), 1, stream(seed, f"{name}/{pack.name}")).estimate
+            estimate = estimate_of(
+                sample_of(mine, statistic), 1, stream(seed, f"{name}/{pack.name}")
+            ).estimate
             out[f"{name}_effect"] = estimate.value
             if estimate.intervals:
                 out[f"{name}_low"], out[f"{name}_high"] = (
@@ -235,19 +235,6 @@ def _family(pack: Pack, statistic: Statistic) -> str:
 
 
 # --- one finding ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """What one estimate is made of."""
-
-    statistic: Statistic
-    rows: pd.DataFrame
-    values: Array
-    clusters: tuple[list[str], ...]
-    design: Design | None
-    parts: tuple[tuple[Array, Design], ...] = ()
-    """Of a contrast: the values and the design of each of its two groups."""
 
 
 def _finding(
@@ -275,8 +262,8 @@ def _finding(
     )  # fmt: skip
     if m.rows is None:
         return base.model_copy(update={"status": Status.ERROR if m.crashed else Status.NOT_RUN})
-    rows = _select(m.rows, statistic, axis, contrast)
-    n, n_skipped = _counts(rows)
+    rows = select(m.rows, statistic, axis, contrast)
+    n, n_skipped = counts(rows)
     base = base.model_copy(
         update={
             "n": n, "n_skipped": n_skipped,
@@ -290,8 +277,8 @@ def _finding(
     comparisons = families[family]
     rng = stream(seed, f"estimate/{identity}")
     try:
-        sample = _sample(rows, statistic)
-        outcome = _estimate(sample, comparisons, rng)
+        sample = sample_of(rows, statistic)
+        outcome = estimate_of(sample, comparisons, rng)
     except ValueError as exc:
         return base.model_copy(update={"status": Status.INSUFFICIENT, "reason": str(exc)})
     effect = outcome.estimate
@@ -313,12 +300,12 @@ def _finding(
             "evidence": (
                 *base.evidence,
                 *(
-                    (_selector(control.pack, _select(control.rows, statistic, axis, contrast), statistic, axis, contrast),)
+                    (_selector(control.pack, select(control.rows, statistic, axis, contrast), statistic, axis, contrast),)
                     if control is not None and control.rows is not None else ()
                 ),
             ),
             "self_check": checked, "examples": _examples(pack, sample),
-            "details": _details(pack, rows, m.rows, statistic) | _odds(statistic, effect, difference)
+            "details": details_of(pack, rows, m.rows, statistic) | odds(statistic, effect, difference)
             | outcome.details
             | (statistic.details(m.rows, axis, contrast) if statistic.details else {}),
             "clusters": tuple(
@@ -329,7 +316,7 @@ def _finding(
     )  # fmt: skip
 
 
-def _examples(pack: Pack, sample: _Sample) -> tuple[Example, ...]:
+def _examples(pack: Pack, sample: Sample) -> tuple[Example, ...]:
     """Return the auditor's own items that differ most, by their ids: never a text."""
     if "texts" not in pack.shape.brings or sample.statistic.kind != "mean" or sample.statistic.upward:
         return ()
@@ -347,18 +334,6 @@ def _affected(axis: str, first: str, second: str) -> str:
     return _AFFECTED.get(axis, axis)
 
 
-def _select(
-    rows: pd.DataFrame, statistic: Statistic, axis: str, contrast: str, *, role: str = ""
-) -> pd.DataFrame:
-    mine = rows[(rows["measure"] == statistic.rows) & (rows["contrast"] == contrast)]
-    mine = mine[(mine["role"] == role) if role else (mine["role"] != "control")]
-    if axis != "all":
-        mine = mine[mine["axis"] == axis]
-    if statistic.min_covariate is not None:
-        mine = mine[mine["covariate"] >= statistic.min_covariate]
-    return mine
-
-
 def _selector(pack: Pack, rows: pd.DataFrame, statistic: Statistic, axis: str, contrast: str) -> RowSelector:
     return RowSelector(
         where={"pack": pack.name, "measure": statistic.rows, "contrast": contrast}
@@ -368,79 +343,10 @@ def _selector(pack: Pack, rows: pd.DataFrame, statistic: Statistic, axis: str, c
     )
 
 
-def _counts(rows: pd.DataFrame) -> tuple[int, int]:
-    """Return how many items were scored, and how many were skipped."""
-    scored = len(items(rows, prior=bool((rows["role"] == "prior").any())))
-    return scored, rows.loc[rows["role"] == "probe", "item"].size - scored
-
-
-def _sample(rows: pd.DataFrame, statistic: Statistic) -> _Sample:
-    mine = items(rows, prior=bool((rows["role"] == "prior").any()))
-    y = mine["value"].to_numpy(np.float64)
-    if statistic.kind == "share":
-        y = np.where(y > 0, 1.0, np.where(y == 0, 0.5, 0.0))
-    clusters = [list(mine["cluster_a"])]
-    if statistic.crossed:
-        clusters.append(list(mine["cluster_b"]))
-    design: Design | None = None
-    parts: tuple[tuple[Array, Design], ...] = ()
-    if statistic.kind == "slope":
-        design = Design.slope(mine["covariate"].to_numpy(np.float64), clusters)
-    elif statistic.kind in ("contrast", "rate_contrast"):
-        first, _, second = str(mine["contrast"].iloc[0]).partition("-vs-")
-        sides = [(mine["group"] == g).to_numpy() for g in (first, second)]
-        for name, side in zip((first, second), sides, strict=True):
-            if not side.any():
-                raise ValueError(f"the group {name} has no item for this check")
-        parts = tuple(
-            (y[side], Design.mean([[c for c, k in zip(own, side, strict=True) if k] for own in clusters]))
-            for side in sides
-        )
-        indicators = np.column_stack(sides).astype(np.float64)
-        least = min(part.df for _, part in parts)  # a difference has no more than either part
-        design = Design(indicators, [1.0, -1.0], clusters, limit=least)
-    elif statistic.kind == "linear":
-        assert statistic.design is not None  # noqa: S101 (a linear statistic has one)
-        design = statistic.design(mine)
-    elif statistic.kind != "custom":
-        design = Design.mean(clusters)
-    return _Sample(statistic, mine, y, tuple(clusters), design, parts)
-
-
-def _estimate(sample: _Sample, comparisons: int, rng: np.random.Generator) -> Outcome:
-    y, design, kind = sample.values, sample.design, sample.statistic.kind
-    if design is None:
-        assert sample.statistic.estimator is not None  # noqa: S101 (a custom statistic has one)
-        return sample.statistic.estimator(sample.rows, comparisons, rng)
-    fit = design.fit(y)
-    clusters = min(effective for _, effective in design.counts)
-    match kind:
-        case "share":
-            found = share_estimate(fit, n=len(y), clusters=clusters, comparisons=comparisons)
-        case "rate":
-            found = rate_estimate(fit, n=len(y), clusters=clusters, comparisons=comparisons)
-        case "net":
-            found = net_estimate(
-                fit, up=float((y > 0).mean()), down=float((y < 0).mean()), n=len(y), clusters=clusters,
-                comparisons=comparisons,
-            )  # fmt: skip
-        case "rate_contrast":
-            found = _rates([(d.fit(v), len(v), d) for v, d in sample.parts], design.df, comparisons)
-        case _:
-            found = estimate(fit, comparisons=comparisons)
-    return Outcome(found, design.counts)
-
-
-def _rates(parts: Sequence[tuple[Fit, int, Design]], df: float, comparisons: int) -> Estimate:
-    (a, n, first), (b, m, second) = parts
-    worth = [min(effective for _, effective in d.counts) for d in (first, second)]
-    return rate_difference(a, b, n=(n, m), clusters=(worth[0], worth[1]), df=df, comparisons=comparisons)
-
-
 def _controlled(
     m: Measured,
     control: Measured | None,
-    sample: _Sample,
+    sample: Sample,
     effect: Estimate,
     axis: str,
     contrast: str,
@@ -456,17 +362,17 @@ def _controlled(
     margin = pack.spec.margins.get(statistic.name, 0.0)
     other = None
     if rows is not None and rows["value"].notna().any():
-        scored, skipped = _counts(rows)
+        scored, skipped = counts(rows)
         if skipped > MOST_SKIPPED * (scored + skipped):
             why = f"{skipped} of {scored + skipped} of its items were skipped"
         else:
             try:
-                other = _sample(rows, statistic)
+                other = sample_of(rows, statistic)
             except ValueError as exc:
                 why = str(exc)
     if other is None:
         return Control(finding=identity, effect=None, margin=margin, exceeded=True, note=why), None, None
-    beside = _estimate(other, 1, rng).estimate
+    beside = estimate_of(other, 1, rng).estimate
     ends = beside.intervals.get("0.95") or Interval(low=beside.value, high=beside.value)
     exceeded = margin > 0 and (ends.low > beside.null + margin or ends.high < beside.null - margin)
     note = "" if margin > 0 else "the control pack declares no margin for this statistic; it cannot veto"
@@ -478,9 +384,9 @@ def _controlled(
     design = Design.difference(sample.design, other.design, joined)
     if statistic.kind == "rate":
         both = [(s.design.fit(s.values), len(s.values), s.design) for s in (sample, other) if s.design]
-        return shown, _rates(both, design.df, comparisons), None
+        return shown, rates(both, design.df, comparisons), None
     if statistic.kind in ("rate_contrast", "net"):  # two gaps of 0 have a linear fit without variance
-        again = _estimate(other, comparisons, rng).estimate
+        again = estimate_of(other, comparisons, rng).estimate
         return shown, recovered_difference(effect, again, comparisons=comparisons, bound=2.0), None
     y = np.concatenate([sample.values, other.values])
     return shown, estimate(design.fit(y), comparisons=comparisons), (design, y)
@@ -496,11 +402,11 @@ def _control_rows(
             if statistic.rows not in set(shared["measure"]):
                 return None, None, ""
             axis, contrast = shared.iloc[0][["axis", "contrast"]]
-        mine = _select(m.rows, statistic, axis, contrast, role="control")
+        mine = select(m.rows, statistic, axis, contrast, role="control")
         return mine.assign(role="probe"), m.pack, "no item of the control could be scored"
     if control is None:
         return None, None, ""
-    rows = _select(control.rows, statistic, axis, contrast) if control.rows is not None else None
+    rows = select(control.rows, statistic, axis, contrast) if control.rows is not None else None
     return rows, control.pack, control.reason or "no item of the control could be scored"
 
 
@@ -538,59 +444,6 @@ def _status(
 def _cluster_names(pack: Pack, statistic: Statistic) -> tuple[str, ...]:
     names = tuple(pack.spec.clusters) or ("item",)
     return names[: 2 if statistic.crossed else 1]
-
-
-def _details(
-    pack: Pack, rows: pd.DataFrame, everything: pd.DataFrame, statistic: Statistic
-) -> dict[str, float]:
-    mine = items(rows, prior=bool((rows["role"] == "prior").any()))
-    values = mine["value"].to_numpy(np.float64)
-    details: dict[str, float] = {}
-    if statistic.kind != "custom":  # an estimator says itself what its rows are
-        details = {"items": float(len(values)), "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
-    if statistic.kind in ("share", "mean") and not statistic.crossed:
-        details["ties"] = float((values == 0).sum())
-    if statistic.kind in ("contrast", "rate_contrast"):
-        for place, group in zip(("first", "second"), _sides(mine), strict=True):
-            details[f"{place}_mean"] = float(mine.loc[mine["group"] == group, "value"].mean())
-    mass = everything[(everything["measure"] == "target_mass") & everything["value"].notna()]
-    if len(mass):
-        details["median_target_mass"] = float(mass["value"].median())
-    words = everything[everything["measure"] == "single_piece"]
-    if len(words):
-        details["single_piece_share"] = float((words["value"] == 1).mean())
-        details["unknown_share"] = float(words["value"].isna().mean())
-    if statistic.crossed:
-        families = {t.id: t.family for t in pack.templates}
-        for family, part in mine.groupby(mine["cluster_a"].map(families)):
-            y, z = part["value"].to_numpy(np.float64), part["covariate"].to_numpy(np.float64)
-            if statistic.kind in ("mean", "rate", "net"):
-                details[f"family_{family}"] = float(y.mean())
-            elif statistic.kind in ("contrast", "rate_contrast"):
-                sides = [part.loc[part["group"] == g, "value"] for g in _sides(mine)]
-                if all(map(len, sides)):
-                    details[f"family_{family}"] = float(sides[0].mean() - sides[1].mean())
-            elif statistic.kind == "slope" and np.ptp(z) > 0:
-                details[f"family_{family}"] = float(np.polyfit(z, y, 1)[0])
-        kinds = {c["id"]: c["kind"] for c in pack.tables.get("contexts", ())}
-        if kinds and statistic.kind == "mean":
-            of = mine["item"].str.split("/").str[1].map(kinds).fillna("none")
-            details |= {f"context_{k}": float(part["value"].mean()) for k, part in mine.groupby(of)}
-    return details
-
-
-def _sides(rows: pd.DataFrame) -> tuple[str, str]:
-    """Return the two groups of a contrast's rows."""
-    first, _, second = str(rows["contrast"].iloc[0]).partition("-vs-")
-    return first, second
-
-
-def _odds(statistic: Statistic, effect: Estimate, difference: Estimate | None) -> dict[str, float]:
-    """Say log-odds and log-likelihoods as factors, which readers know."""
-    if not statistic.unit.startswith("nats"):
-        return {}
-    out = {"factor_effect": float(np.exp(effect.value))}
-    return out | ({"factor_difference": float(np.exp(difference.value))} if difference else {})
 
 
 # --- floors ---------------------------------------------------------------------------------

@@ -94,6 +94,10 @@ def _design(pack: Pack) -> Iterator[str]:
         _, statistic, axis, _ = check.id.split("/")
         alike[check.n, check.clusters, check.df].append((statistic, axis))
     for (n, clusters, df), named in alike.items():
+        if not n:
+            statistics = ", ".join(dict.fromkeys(statistic for statistic, _ in named))
+            yield f"what it rests on depends on what the model answers: {statistics}"
+            continue
         enough = "" if df >= MIN_DF else f"; under {MIN_DF:g} degrees of freedom: NO INTERVAL"
         statistics, axes = (", ".join(dict.fromkeys(column)) for column in zip(*named, strict=True))
         yield f"{axes}: {n} items, worth {clusters:.1f} clusters, {df:.1f} degrees of freedom ({statistics}){enough}"

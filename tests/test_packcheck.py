@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from albert_audit import packs
+from albert_audit import audit, packs, resources
+from albert_audit.config import AuditConfig
 from albert_audit.packcheck import create, report
-from albert_audit.types import PackError, UsageError
+from albert_audit.types import Head, PackError, Status, UsageError, VerdictWord
+from tests.tiny import tiny_folders
+
+__all__ = ["tiny_folders"]
 
 
 def text(folder: Path | str, model: Path | None = None) -> str:
@@ -23,7 +27,17 @@ def test_every_shipped_pack_passes_and_resolves(name: str) -> None:
     assert "no mistakes found" in said
 
 
-@pytest.mark.parametrize("measure", ["template_gap", "pair_preference"])
+STARTERS = sorted(p.name for p in (resources.reports() / "starters").iterdir())
+
+
+def test_the_help_names_every_starter() -> None:
+    from albert_audit import cli
+
+    source = Path(cli.__file__).read_text(encoding="utf-8")
+    assert f"{', '.join(STARTERS[:-1])} or {STARTERS[-1]}." in source
+
+
+@pytest.mark.parametrize("measure", STARTERS)
 def test_a_new_pack_passes_and_has_enough_clusters(tmp_path: Path, measure: str) -> None:
     files = create(tmp_path / "new-en", measure)
     assert all(p.is_file() for p in files)
@@ -31,6 +45,28 @@ def test_a_new_pack_passes_and_has_enough_clusters(tmp_path: Path, measure: str)
     pack = packs.load(tmp_path / "new-en")
     assert (pack.name, pack.spec.measure) == ("new-en", measure)
     assert "NO INTERVAL" not in text(tmp_path / "new-en")
+
+
+HEADS = {
+    "association": Head.ENCODER, "choice_bias": Head.MULTIPLE_CHOICE, "name_swap": Head.TOKEN_CLASSIFICATION,
+    "pair_preference": Head.MASKED_LM, "template_gap": Head.MASKED_LM,
+    "template_score": Head.SEQUENCE_CLASSIFICATION,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("measure", STARTERS)
+def test_a_new_pack_is_audited_on_a_model_of_its_head(tmp_path: Path, tiny_folders, measure: str) -> None:
+    """Random weights are below every floor, or give what they give; nothing crashes and nothing passes."""
+    create(tmp_path / "new-en", measure)
+    positive = {"positive": "LABEL_1"} if HEADS[measure] is Head.SEQUENCE_CLASSIFICATION else {}
+    config = AuditConfig(
+        model=str(tiny_folders[HEADS[measure]]), out=str(tmp_path / "audit"), packs=(str(tmp_path / "new-en"),),
+        device="cpu", **positive,
+    )  # fmt: skip
+    done = audit.execute(audit.plan(config), force=False, watcher=audit.Silent())
+    mine = [f for f in done.findings.findings if f.pack == "new-en"]
+    assert mine and all(f.status is not Status.ERROR for f in mine), [f.reason for f in mine]
+    assert done.verdict.verdict is VerdictWord.INCOMPLETE, "the shipped policy asks for the shipped packs"
 
 
 def test_the_control_beside_a_pack_is_compared(small: Path) -> None:
