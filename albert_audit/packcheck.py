@@ -16,6 +16,16 @@ from albert_audit.packs import Pack
 from albert_audit.stats import MIN_DF
 from albert_audit.types import Decision, Head, UsageError
 
+# ISO 639-1, without codes that are withdrawn: a name such as my-pack-tv ends in no language.
+_CODES = """
+    aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el
+    en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu
+    ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na
+    nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so
+    sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh
+    zu
+"""
+LANGUAGES = frozenset(_CODES.split())
 _LABELS = ("O", "B-PER", "I-PER")  # of a made-up model, to lay out what a pack would ask
 
 
@@ -29,6 +39,11 @@ def report(name: str, model: str | None) -> Iterator[str]:
     """
     pack = packs.load(packs.find(name))
     yield f"{pack.name} version {pack.spec.version}: no mistakes found"
+    if (named := language_of(pack.name)) not in ("", pack.language):
+        yield (
+            f"note: its name ends in -{named}, its language is {pack.spec.language}: it runs, and is held to the "
+            f"floor, as {pack.spec.language}; correct one of them"
+        )
     yield from _contents(pack)
     for control in pack.spec.controls:
         if (place := pack.beside(control)) is not None:
@@ -139,9 +154,21 @@ def _under(pack: Pack, model: str) -> Iterator[str]:
 
 # --- a new pack -----------------------------------------------------------------------------
 
+_ENGLISH = "language: en\n"
+_TO_WRITE = "the sentences you start from are English: write your own in this language"
+
+
+def language_of(name: str) -> str:
+    """Return the two letters that a pack's name ends in where they are the code of a language, or nothing."""
+    _, dash, last = name.rpartition("-")
+    return last if dash and last in LANGUAGES else ""
+
 
 def create(directory: Path, measure: str) -> list[Path]:
     """Write a small pack that passes its check, and return its files.
+
+    Its language is the one that the folder's name ends in, English where it ends in none. The
+    sentences to start from are English all the same.
 
     Raises
     ------
@@ -168,7 +195,10 @@ def create(directory: Path, measure: str) -> list[Path]:
         directory.mkdir(parents=True, exist_ok=True)
         for source in sorted((starters / measure).iterdir()):
             target = directory / source.name
-            target.write_text(source.read_text(encoding="utf-8").replace("NAME", name), encoding="utf-8")
+            text = source.read_text(encoding="utf-8").replace("NAME", name)
+            if source.name == "pack.yaml" and (language := language_of(name)) not in ("", "en"):
+                text = text.replace(_ENGLISH, f"language: {language}   # {_TO_WRITE}\n")
+            target.write_text(text, encoding="utf-8")
             written.append(target)
     except OSError as exc:
         raise UsageError(f"cannot write to {directory}: {exc.strerror}", "choose another folder") from None

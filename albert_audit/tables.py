@@ -63,12 +63,23 @@ def _decoded(path: Path, raw: bytes) -> str:
 
 
 def _csv(path: Path, raw: bytes, delimiter: str) -> Table:
-    reader = csv.reader(io.StringIO(_decoded(path, raw), newline=""), delimiter=delimiter, strict=True)
+    text = _decoded(path, raw)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[list[str]] = []
+    blank = blank_at = 0
+    limit = csv.field_size_limit(max(len(text), 1))  # a cell may be as long as the file
     try:
         for cells in reader:
             if not cells:
+                blank, blank_at = blank + bool(rows), reader.line_num
                 continue
+            # Blank lines at the end are none of the table; before a row they are rows with an empty cell.
+            if blank and len(rows[0]) > 1:
+                raise UsageError(
+                    f"{path}: line {blank_at} is blank, with rows after it", "take blank lines out"
+                )
+            rows += [[""] for _ in range(blank)]
+            blank = 0
             if rows and len(cells) != len(rows[0]):
                 raise UsageError(
                     f"{path}: line {reader.line_num}: expected {len(rows[0])} cells, found {len(cells)}",
@@ -80,6 +91,8 @@ def _csv(path: Path, raw: bytes, delimiter: str) -> Table:
             f"{path}: line {reader.line_num}: {exc}",
             "a cell with a delimiter, a quote or a line break stands in double quotes, a quote in it twice",
         ) from None
+    finally:
+        csv.field_size_limit(limit)
     return (rows[0], rows[1:]) if rows else ([], [])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from albert_audit import audit, packs, resources
+from albert_audit.bias import MEASURES
 from albert_audit.config import AuditConfig
 from albert_audit.packcheck import create, report
 from albert_audit.types import Head, PackError, Status, UsageError, VerdictWord
@@ -25,6 +26,7 @@ def test_every_shipped_pack_passes_and_resolves(name: str) -> None:
     said = text(name)
     assert f"{name} version" in said
     assert "no mistakes found" in said
+    assert "its name ends in" not in said
 
 
 STARTERS = sorted(p.name for p in (resources.reports() / "starters").iterdir())
@@ -67,6 +69,37 @@ def test_a_new_pack_is_audited_on_a_model_of_its_head(tmp_path: Path, tiny_folde
     mine = [f for f in done.findings.findings if f.pack == "new-en"]
     assert mine and all(f.status is not Status.ERROR for f in mine), [f.reason for f in mine]
     assert done.verdict.verdict is VerdictWord.INCOMPLETE, "the shipped policy asks for the shipped packs"
+
+
+@pytest.mark.parametrize("measure", STARTERS)
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [("new-fr", "fr"), ("new-zh", "zh"), ("new-en", "en"), ("new", "en"), ("new-tv", "en"), ("fr", "en"),
+     ("new-fra", "en")],
+)  # fmt: skip
+def test_a_new_pack_speaks_the_language_of_its_name(
+    tmp_path: Path, measure: str, name: str, language: str
+) -> None:
+    """Else a French pack is checked, and floored, as English."""
+    create(tmp_path / name, measure)
+    pack = packs.load(tmp_path / name)
+    assert pack.language == language
+    raw = (tmp_path / name / "pack.yaml").read_text(encoding="utf-8")
+    assert ("write your own in this language" in raw) is (language != "en")
+    said = text(tmp_path / name)
+    assert "its name ends in" not in said
+    assert ("without a floor every finding is INVALID" in said) is (
+        language == "fr" and MEASURES[measure].floored_by != ""
+    )
+
+
+def test_a_name_that_ends_in_another_language_is_noted(tmp_path: Path) -> None:
+    create(tmp_path / "new-fr", "template_gap")
+    path = tmp_path / "new-fr" / "pack.yaml"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("language: fr", "language: en"), encoding="utf-8"
+    )
+    assert "note: its name ends in -fr, its language is en" in text(tmp_path / "new-fr")
 
 
 def test_the_control_beside_a_pack_is_compared(small: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -112,6 +113,60 @@ def test_numbers_and_dates_stay_as_they_are(tmp_path):
     path.write_text("text,id\n2024-01-02,007\n1e5,1.50\nNA,x\n", encoding="utf-8")
     found = texts.load(Texts(path=str(path), id="id"))
     assert [(t.id, t.text) for t in found.texts] == [("007", "2024-01-02"), ("1.50", "1e5"), ("x", "NA")]
+
+
+def test_an_empty_text_in_a_file_of_one_column_is_no_blank_line(tmp_path):
+    """It was passed over, and all ids after it belonged to other texts."""
+    path = tmp_path / "t.csv"
+    for end in ("\n", "\r\n"):
+        path.write_bytes(end.join(["text", "one", "", "two", "", "three", ""]).encode())
+        refused(path, r"2 of 5 texts are empty \(row 2, 4", text="text", id="", label="", groups=())
+        path.write_bytes(end.join(["", "text", "one", "two", "", "", ""]).encode())
+        found = texts.load(Texts(path=str(path)))
+        assert [(t.id, t.text) for t in found.texts] == [("1", "one"), ("2", "two")]
+
+
+def test_a_blank_line_between_rows_is_named(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('text,a\n"two\nlines",1\n\nx,2\n', encoding="utf-8")
+    refused(path, "line 4 is blank", text="text", id="", label="", groups=())
+    path.write_text("text,a\nx,2\n\n\n", encoding="utf-8")
+    assert len(texts.load(Texts(path=str(path))).texts) == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_a_long_text_is_read(tmp_path, kind):
+    before = csv.field_size_limit()
+    path = write(tmp_path, kind, [{**ROWS[0], "body": "word " * 60_000}, *ROWS[1:]])
+    assert len(texts.load(columns(path)).texts[0].text) == 300_000
+    assert csv.field_size_limit() == before
+    (tmp_path / "open.csv").write_text('text\n"' + "x" * 200_000, encoding="utf-8")
+    refused(tmp_path / "open.csv", "line 2", text="text", id="", label="", groups=())
+    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "<NA>", "NaT", "NULL", "null", " nan "])
+def test_what_programs_write_for_nothing_is_no_text_and_no_group(tmp_path, word):
+    value = refused(
+        write(tmp_path, "csv", [ROWS[0], {**ROWS[1], "body": word}, *ROWS[2:]]), r"nothing but .*\(row 2\)"
+    )
+    assert "full stop" in value.hint
+    value = refused(
+        write(tmp_path, "csv", [*ROWS, {**ROWS[0], "name": "x", "Gender": word}]), "a group of 'Gender'"
+    )
+    assert "leave the cell empty" in value.hint
+
+
+def test_what_people_write_for_nothing_may_be_meant(tmp_path):
+    """ "NA" is a country and "none" a belief; Python's None is neither."""
+    rows = [
+        {**ROWS[0], "name": f"r{k}", "body": w, "Gender": w}
+        for k, w in enumerate(("NA", "none", "Nan", "N/A"))
+    ]
+    found = texts.load(columns(write(tmp_path, "csv", rows), groups=("Gender",)))
+    assert [dict(t.groups)["gender"] for t in found.texts] == ["na", "none", "nan", "n-a"]
+    assert [texts.may_be_nothing(t.text) for t in found.texts] == [True, True, False, True]
+    refused(write(tmp_path, "csv", [*ROWS, {**ROWS[0], "name": "x", "Gender": "None"}]), "called 'None'")
 
 
 def test_no_row_is_left_out(tmp_path):
@@ -289,6 +344,18 @@ def test_labels_that_the_model_does_not_have(decision, written, wrong):
     with pytest.raises(UsageError, match=f"the label '{wrong}'") as caught:
         texts.matched(labelled(written), decision)
     assert ", ".join(decision.labels) in caught.value.hint
+
+
+@pytest.mark.parametrize("written", ["rude;none", "none; slur", "none;none"])
+def test_none_stands_alone(written):
+    with pytest.raises(UsageError, match=f"the label '{written}' names labels and says that there are none"):
+        texts.matched(labelled(["rude", written]), SEVERAL)
+
+
+def test_true_and_false_are_no_labels():
+    for written in (["True", "False"], ["true", "false"]):
+        with pytest.raises(UsageError, match="not one of the model's"):
+            texts.matched(labelled(written), TWO)
 
 
 def test_a_regression_takes_numbers():

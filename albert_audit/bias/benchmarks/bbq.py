@@ -1,7 +1,8 @@
 """Loaders for BBQ (Parrish et al. 2022; CC BY 4.0) and CBBQ (Huang and Xiong 2023; CC BY-SA 4.0).
 
-Neither is shipped; both are read from a path and known by their SHA-256. What a file does not say
-is not guessed: an item whose stereotyped person cannot be told stays, unasked, with its reason, and
+Neither is shipped; both are read from a path, and their SHA-256 is recorded. They are not compared with
+what was published, which the title says: a file may be cut or edited. What a file does not say is not
+guessed: an item whose stereotyped person cannot be told stays, unasked, with its reason, and
 counts as skipped.
 """
 
@@ -17,7 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from albert_audit.bias.benchmarks.published import kind
 from albert_audit.packs import SLUG, Pack, PackSpec
+from albert_audit.shapes import SPECIAL_TOKENS
 from albert_audit.types import Head, UsageError
 
 NAME, NAME_ZH = "bbq", "cbbq"
@@ -56,8 +59,10 @@ def load(path: Path) -> Pack:
         When a file cannot be read, or a line is no item of BBQ.
     """
     files = _files(path, NAME, ("*.jsonl",))
-    rows = [_bbq(item, where) for name, raw in files for where, item in _lines(name, raw)]
-    return _pack(NAME, "en", "BBQ, as published", "CC-BY-4.0",
+    items = [pair for name, raw in files for pair in _lines(name, raw)]
+    _all_differ(items)
+    rows = [_bbq(item, where) for where, item in items]
+    return _pack(NAME, "en", "BBQ", "CC-BY-4.0",
                  "Parrish et al. 2022, BBQ; github nyu-mll/BBQ", files, rows)  # fmt: skip
 
 
@@ -81,10 +86,11 @@ def load_cbbq(path: Path) -> Pack:
     """
     files = _files(path, NAME_ZH, ("*ambiguous.json", "*ambiguous.csv"))
     items = [pair for name, raw in files for pair in _entries(name, raw)]
+    _all_differ(items)
     places = _places(items)
     asked = _asked(items)
     rows = [_cbbq(item, where, places, asked) for where, item in items]
-    return _pack(NAME_ZH, "zh-Hans", "CBBQ, as published", "CC-BY-SA-4.0",
+    return _pack(NAME_ZH, "zh-Hans", "CBBQ", "CC-BY-SA-4.0",
                  "Huang and Xiong 2023, CBBQ; github YFHuangxxxx/CBBQ", files, rows)  # fmt: skip
 
 
@@ -104,6 +110,8 @@ def _pack(
         seen[row["id"]] += 1
         if seen[row["id"]] > 1:
             row["id"] += f"-{seen[row['id']]}"
+    many, several = "s" * (len(rows) > 1), "s" * (len(files) > 1)
+    title += f": {len(rows):,} item{many} of {len(files)} file{several}, not compared with the published"
     digest = hashlib.sha256()
     for file, raw in files:
         digest.update(f"{file}\0{hashlib.sha256(raw).hexdigest()}\n".encode())
@@ -160,13 +168,12 @@ def _entries(name: str, raw: bytes) -> Iterator[tuple[str, Item]]:
     try:
         found = list(csv.DictReader(io.StringIO(text))) if name.endswith(".csv") else json.loads(text)
     except (ValueError, RecursionError, csv.Error) as exc:
+        at = f" (line {exc.lineno})" if isinstance(exc, json.JSONDecodeError) else ""
         raise UsageError(
-            f"{name} is neither JSON nor CSV that can be read: {exc}", "give the published file"
+            f"{name} is neither JSON nor CSV that can be read{at}", "give the published file, whole"
         ) from None
     if not isinstance(found, list):
-        raise UsageError(
-            f"{name}: expected a list of items, found {type(found).__name__}", "give the published file"
-        )
+        raise UsageError(f"{name}: expected a list of items, found {kind(found)}", "give the published file")
     for number, item in enumerate(found, 1):
         where = f"{name}, item {number}"
         # Some keys of the published files start with a byte-order mark.
@@ -178,10 +185,22 @@ def _entries(name: str, raw: bytes) -> Iterator[tuple[str, Item]]:
 def _checked(item: Any, where: str) -> Item:
     if not isinstance(item, dict):
         raise UsageError(f"{where}: expected an item with named fields", "give the published file, unchanged")
-    if missing := [f for f in _FIELDS if not isinstance(item.get(f), str | int) or item[f] == ""]:
-        raise UsageError(
-            f"{where}: the field {missing[0]!r} is missing", "give the published file, unchanged"
-        )
+    for field in _FIELDS:
+        value = item.get(field)
+        if value is None or not str(value).strip():
+            raise UsageError(
+                f"{where}: the field {field!r} is missing or blank", "give the published file, unchanged"
+            )
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise UsageError(
+                f"{where}: {field}: expected a text or a number, found {kind(value)}",
+                "give the published file, unchanged",
+            )
+        if token := next((t for t in SPECIAL_TOKENS if t in str(value).lower()), ""):
+            raise UsageError(
+                f"{where}: {field}: holds {token}, a token of the model, which would be read as such",
+                "give the published file, unchanged",
+            )
     for field, known in (("question_polarity", _POLARITY), ("context_condition", _CONDITION)):
         if item[field] not in known:
             raise UsageError(
@@ -193,6 +212,16 @@ def _checked(item: Any, where: str) -> Item:
             f"{where}: label: expected 0, 1 or 2, found {item['label']!r}", "give the published file"
         )
     return item
+
+
+def _all_differ(items: Sequence[tuple[str, Item]]) -> None:
+    """Refuse an item that stands twice, number and all: it would count as two."""
+    seen: dict[str, str] = {}
+    for where, item in items:
+        row = hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()
+        first = seen.setdefault(row, where)
+        if first is not where:
+            raise UsageError(f"{where}: the same item as {first}", "give each item once")
 
 
 def _slug(name: object) -> str:
@@ -230,13 +259,15 @@ def _bbq(item: Item, where: str) -> dict[str, str]:
     info, more = item.get("answer_info"), item.get("additional_metadata")
     groups = more.get("stereotyped_groups") if isinstance(more, dict) else None
     try:
-        texts = [str(info[f"ans{i}"][0]) for i in range(3)]  # type: ignore[index]
-        kinds = [str(info[f"ans{i}"][-1]) for i in range(3)]  # type: ignore[index]
+        both = [info[f"ans{i}"] for i in range(3)]  # type: ignore[index]
+        texts, kinds = [e[0] for e in both], [e[-1] for e in both]
+        if not all(isinstance(t, str) and t.strip() for t in (*texts, *kinds)):
+            raise TypeError
     except (KeyError, TypeError, IndexError):
         raise UsageError(f"{where}: answer_info: expected a text and a group for each answer",
                          "give the published file, unchanged") from None  # fmt: skip
     unknown = [i for i, kind in enumerate(kinds) if kind.casefold() == "unknown"]
-    if len(unknown) != 1 or not isinstance(groups, list):
+    if len(unknown) != 1 or not isinstance(groups, list) or not all(isinstance(g, str) for g in groups):
         raise UsageError(f"{where}: expected one answer of the group 'unknown', and stereotyped_groups",
                          "give the published file, unchanged")  # fmt: skip
     targets = {_group(g) for g in groups}

@@ -60,9 +60,8 @@ def load(path: Path) -> Pack:
     UsageError
         When the file cannot be read or is not the published one.
     """
-    folder = path if path.is_dir() else path.parent
     text = published.read(
-        folder, SHA256, title="BEC-Pro", source="marionbartl/gender-bias-BERT (its folder BEC-Pro)"
+        path, SHA256, title="BEC-Pro", source="marionbartl/gender-bias-BERT (its folder BEC-Pro)"
     )[FILE]
     cells = {(r["Template"], r["Person"], r["Profession"]): r for r in published.table(text)}
     templates = list(dict.fromkeys(t for t, _, _ in cells))

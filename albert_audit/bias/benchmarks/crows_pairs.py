@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import ast
 import csv
-import hashlib
 import io
 from pathlib import Path
 
+from albert_audit.bias.benchmarks import published
 from albert_audit.packs import Pack, PackSpec, Pair
-from albert_audit.types import Head, UsageError
+from albert_audit.types import Head
 
 NAME = "crows-pairs"
+FILE = "crows_pairs_anonymized.csv"
 SHA256 = "dfb36986ce0502abbaf7055b9176da3d08d48e07df1251991b5dfbcbceab9d0c"
 
 
@@ -26,30 +27,18 @@ def load(path: Path) -> Pack:
     Parameters
     ----------
     path : Path
-        ``crows_pairs_anonymized.csv``, unchanged.
+        ``crows_pairs_anonymized.csv``, unchanged but for its line ends, or the folder that holds it.
 
     Raises
     ------
     UsageError
         When the file cannot be read or is not the published one.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as exc:
-        raise UsageError(
-            f"cannot read the CrowS-Pairs file {path}: {exc.strerror}",
-            "give the path of crows_pairs_anonymized.csv",
-        ) from None
-    found = hashlib.sha256(raw).hexdigest()
-    if found != SHA256:
-        raise UsageError(
-            f"{path.name} is not the published CrowS-Pairs file: expected SHA-256 {SHA256[:12]}…, "
-            f"found {found[:12]}…",
-            "give data/crows_pairs_anonymized.csv of nyu-mll/crows-pairs, unchanged; "
-            "an edited set is a pack of its own (albert-audit packs new)",
-        )
+    name = path.name if path.is_file() else FILE  # one file, known by its hash: it may have another name
+    source = "nyu-mll/crows-pairs (data/crows_pairs_anonymized.csv)"
+    text = published.read(path, {name: SHA256}, title="CrowS-Pairs", source=source)[name]
     pairs = []
-    for row in csv.DictReader(io.StringIO(raw.decode("utf-8"))):
+    for row in csv.DictReader(io.StringIO(text)):
         votes = ast.literal_eval(row["annotations"])
         pairs.append(
             Pair(

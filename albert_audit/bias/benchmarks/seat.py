@@ -80,7 +80,8 @@ def load(path: Path) -> Pack:
     spec = PackSpec(
         name=NAME,
         version=1,
-        title="SEAT and WEAT, as published",
+        title=f"SEAT and WEAT: {len(rows):,} examples of {len(files)} file{'s' * (len(files) > 1)}, "
+        "not compared with the published",
         language="en",
         measure="association",
         family=NAME,
@@ -114,7 +115,8 @@ def _rows(file: Path, raw: bytes) -> list[dict[str, str]]:
     try:
         data = json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as exc:
-        raise _odd(file, f"not one JSON object ({type(exc).__name__})") from None
+        at = f" (line {exc.lineno})" if isinstance(exc, json.JSONDecodeError) else ""
+        raise _odd(file, f"not one JSON object{at}") from None
     if not isinstance(data, dict) or not set(SETS) <= set(data):
         raise _odd(file, f"it lacks some of {', '.join(SETS)}")
     out = []

@@ -44,16 +44,15 @@ def load(path: Path) -> Pack:
     Parameters
     ----------
     path : Path
-        The folder with the eight files.
+        The folder with the eight files, or one of them.
 
     Raises
     ------
     UsageError
         When a file cannot be read or is not the published one.
     """
-    folder = path if path.is_dir() else path.parent
     files = published.read(
-        folder, SHA256, title="WinoBias", source="uclanlp/corefBias (its folder WinoBias/wino/data)"
+        path, SHA256, title="WinoBias", source="uclanlp/corefBias (its folder WinoBias/wino/data)"
     )
     rows: list[dict[str, str]] = []
     for kind in ("type1", "type2"):

@@ -30,16 +30,15 @@ def load(path: Path) -> Pack:
     Parameters
     ----------
     path : Path
-        The folder ``data`` of the schemas, or ``all_sentences.tsv`` in it.
+        The folder ``data`` of the schemas, or one of its three files.
 
     Raises
     ------
     UsageError
         When a file cannot be read or is not the published one.
     """
-    folder = path if path.is_dir() else path.parent
     files = published.read(
-        folder, SHA256, title="Winogender", source="rudinger/winogender-schemas (its folder data)"
+        path, SHA256, title="Winogender", source="rudinger/winogender-schemas (its folder data)"
     )
     sentences = {r["sentid"].removesuffix(".txt"): r["sentence"] for r in published.table(files[SENTENCES])}
     women = {r["occupation"]: float(r["bls_pct_female"]) / 100 for r in published.table(files[SHARES])}

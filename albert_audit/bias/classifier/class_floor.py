@@ -2,38 +2,51 @@
 
 A classifier that answers the same to everything treats everybody alike, and so does one with an
 untrained head, nearly. Labelled texts of the auditor decide where there are any: the balanced
-accuracy must exceed chance (a regression's numbers must follow the given ones). Without them the
-pack's plain sentences do: of at least one of its kinds, the score must tell the positive from the
-negative ones, in either direction, since the label that is compared may be either.
+accuracy must exceed chance, for the compared label against the rest and for all labels (a regression's
+numbers must follow the given ones). Without them the pack's plain sentences do: of at least one of its
+kinds, the score must tell the positive from the negative ones, in either direction, since the label
+that is compared may be either; and what is decided on them must vary. A text that is there several
+times counts once.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from albert_audit import texts
 from albert_audit.bias.classifier import decision as decisions
-from albert_audit.bias.measure import TIE, Floor, Measure, Statistic, Vouch, frame
+from albert_audit.bias.classifier import own_texts
+from albert_audit.bias.classifier.class_floor_judge import (
+    COMPARED,
+    LABELS,
+    RATINGS,
+    REST,
+    SIDES,
+    judge,
+    one_against_rest,
+)
+from albert_audit.bias.measure import Floor, Measure, Statistic, frame
 from albert_audit.model.scorer import Scorer
 from albert_audit.packs import Given, Pack, Text
 from albert_audit.stats import auc as stats
-from albert_audit.types import Ability, Decision, Estimate, PackError, UsageError
+from albert_audit.types import Ability, Decision, PackError, UsageError
 
-AUC = 0.65
-"""The area under the curve that the sentences must surpass."""
-SPREAD = 0.1
-"""How far apart the mean probabilities of the two sides must lie: less cannot show a gap."""
 MOST = 600
 """Labelled texts that are scored, equally many a label as far as they go."""
-MOST_SKIPPED = 0.10
-LABELS, RATINGS = "labels", "ratings"
-SIDES = ("positive", "negative")
-_ADVICE = "give labelled texts with --texts and --label-column"
-_COMPARED, _REST = "compared", "rest"
+
+
+class _Cell(NamedTuple):
+    """A text to score, and where its row belongs."""
+
+    item: str
+    text: str
+    contrast: str
+    group: str
+    rating: float | None = None
 
 
 def contrasts(pack: Pack) -> list[tuple[str, str]]:
@@ -84,8 +97,9 @@ def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:
     """Score the labelled texts, or without any the pack's sentences. See `Measure`.
 
     Rows, one a text: of the contrast ``labels`` whether the decision hit the label (group: the
-    label's number, or whether it is the compared one); ``ratings`` the number predicted, with the
-    given one as covariate; else the score of a sentence (contrast: its kind, group: its polarity).
+    label's number, or whether it is the compared one), with whether the compared label was decided as
+    covariate; ``ratings`` the number predicted, with the given one as covariate; else the score of a
+    sentence (contrast: its kind, group: its polarity), with the decision on it as covariate.
 
     Raises
     ------
@@ -99,24 +113,21 @@ def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:
         )
     contrasts(pack)
     if (given := _labelled(pack)) is not None:
-        drawn = _drawn(given, decision, rng)
-        cells = [(t.id, t.text, *_place(t, decision)) for t in drawn]
+        cells = _drawn(given, decision, rng)
     else:
-        cells = [(r["id"], r["text"], r["kind"], r["polarity"], None) for r in pack.tables["polar"]]
-    encoded = scorer.encode([c[1] for c in cells])
-    fits = [len(e.ids) <= scorer.id.max_tokens for e in encoded]
-    logits = scorer.class_logits([c[1] for c, ok in zip(cells, fits, strict=True) if ok])
-    asked = iter(logits)
+        cells = [_Cell(r["id"], r["text"], r["kind"], r["polarity"]) for r in pack.tables["polar"]]
+    asked = own_texts.ask(scorer, [c.text for c in cells])
+    chosen = own_texts.choices(asked.logits, decision)
     rows = []
-    for (item, _, contrast, group, covariate), ok in zip(cells, fits, strict=True):
-        value = _value(next(asked), decision, contrast, group) if ok else None
+    for i, cell in enumerate(cells):
+        value = None if asked.reasons[i] else _value(asked.logits[i], decision, cell)
         rows.append(
             {
-                "pack": pack.name, "measure": "class_floor", "axis": pack.language, "contrast": contrast,
-                "group": group, "item": item, "cluster_a": item, "cluster_b": "", "role": "probe",
-                "covariate": covariate, "value": value,
-                "unit": "hit" if contrast == LABELS else decisions.unit(decision),
-                "skipped": "" if ok else f"longer than {scorer.id.max_tokens} tokens",
+                "pack": pack.name, "measure": "class_floor", "axis": pack.language, "contrast": cell.contrast,
+                "group": cell.group, "item": cell.item, "cluster_a": cell.item, "cluster_b": "", "role": "probe",
+                "covariate": chosen[i] if cell.rating is None else cell.rating, "value": value,
+                "unit": "hit" if cell.contrast == LABELS else decisions.unit(decision),
+                "skipped": asked.reasons[i],
             }
         )  # fmt: skip
     return frame(rows)
@@ -130,13 +141,22 @@ def _labelled(pack: Pack) -> Given | None:
     return given
 
 
-def _drawn(given: Given, decision: Decision, rng: np.random.Generator) -> list[Text]:
-    """Return at most `MOST` labelled texts, equally many of each label as far as they go."""
-    piles: dict[str, list[Text]] = defaultdict(list)
-    for text in given.texts:
+def _drawn(given: Given, decision: Decision, rng: np.random.Generator) -> list[_Cell]:
+    """Return at most `MOST` different labelled texts, equally many of each label as far as they go.
+
+    Copies of a text add nothing: it is there once for each label that it was given, and once with
+    the mean of its ratings.
+    """
+    held: dict[tuple[str, str], list[Text]] = defaultdict(list)
+    for text, cluster in zip(given.texts, own_texts.clusters(given.texts), strict=True):
         if text.label:
-            piles[_place(text, decision)[1]].append(text)
-    kept: list[Text] = []
+            held[cluster, _group(text, decision)].append(text)
+    piles: dict[str, list[_Cell]] = defaultdict(list)
+    for (_, group), copies in held.items():
+        first, ratings = copies[0], decision.kind == "regression"
+        rating = float(np.mean([float(t.label) for t in copies])) if ratings else None
+        piles[group].append(_Cell(first.id, first.text, RATINGS if ratings else LABELS, group, rating))
+    kept: list[_Cell] = []
     for left, pile in zip(range(len(piles), 0, -1), sorted(piles.values(), key=len), strict=True):
         share = (MOST - len(kept)) // left  # what a rare label leaves is for the others
         order = sorted(rng.permutation(len(pile))[:share])
@@ -144,126 +164,26 @@ def _drawn(given: Given, decision: Decision, rng: np.random.Generator) -> list[T
     return kept
 
 
-def _place(text: Text, decision: Decision) -> tuple[str, str, float | None]:
-    """Return the contrast, the group and the covariate of a labelled text."""
+def _group(text: Text, decision: Decision) -> str:
+    """Return which texts a labelled text is counted among."""
     if decision.kind == "regression":
-        return RATINGS, "all", float(text.label)
-    if _binary(decision):
+        return "all"
+    if one_against_rest(decision):
         held = texts.labels_of(text) if decision.kind == "multi" else {text.label}
-        return LABELS, _COMPARED if decision.name in held else _REST, None
-    return LABELS, f"label-{decision.labels.index(text.label)}", None
+        return COMPARED if decision.name in held else REST
+    return f"label-{decision.labels.index(text.label)}"
 
 
-def _binary(decision: Decision) -> bool:
-    """Whether only the compared label is decided upon: several labels a text, or a threshold."""
-    return decision.kind == "multi" or decision.threshold is not None
-
-
-def _value(logits: Any, decision: Decision, contrast: str, group: str) -> float | None:
+def _value(logits: Any, decision: Decision, cell: _Cell) -> float | None:
     if not np.isfinite(logits).all():
         return None  # argmax would still decide something
-    if contrast != LABELS:
+    if cell.contrast != LABELS:
         return float(decisions.scores(logits[None], decision)[0])
-    if not _binary(decision):
-        return float(group == f"label-{int(np.argmax(logits))}")
+    if not one_against_rest(decision):
+        return float(cell.group == f"label-{int(np.argmax(logits))}")
     positive = decisions.decided(logits[None], decision)
     assert positive is not None  # noqa: S101 (labels are of a classification)
-    return float(bool(positive[0]) == (group == _COMPARED))
-
-
-# --- judging ------------------------------------------------------------------------------------
-
-
-def _judge(pack: Pack, rows: pd.DataFrame) -> Vouch:
-    scored = rows[rows["value"].notna()]
-    n, skipped = len(scored), len(rows) - len(scored)
-    if not n or skipped > MOST_SKIPPED * len(rows):
-        why = next(iter(rows.loc[rows["value"].isna(), "skipped"]), "there are none")
-        return Vouch(n, f"{skipped} of {len(rows)} of its texts could not be scored: {why}", skipped=skipped)
-    contrast = set(scored["contrast"])
-    if contrast == {LABELS}:
-        reason, effect, details = _by_labels(scored)
-    elif contrast == {RATINGS}:
-        reason, effect, details = _by_ratings(scored)
-    else:
-        reason, effect, details = _by_polarity(pack, scored)
-    return Vouch(n, reason, effect, details, skipped)
-
-
-_Judged = tuple[str, Estimate | None, dict[str, float]]
-
-
-def _by_labels(rows: pd.DataFrame) -> _Judged:
-    """Judge by balanced accuracy: any constant answer has exactly 1 / labels."""
-    tally = rows.groupby("group")["value"].agg(["sum", "count"])
-    rare = tally["count"] < stats.LEAST
-    kept = tally[~rare]
-    details = {"labels": float(len(kept)), "labels_too_rare": float(rare.sum())}
-    if len(kept) < 2:
-        return (
-            f"your texts have {len(kept)} label{'s' * (len(kept) != 1)} with at least {stats.LEAST} texts; two are "
-            "needed to see whether the model tells any apart: add labelled texts"
-        ), None, details  # fmt: skip
-    found = stats.macro_recall([int(v) for v in kept["sum"]], [int(v) for v in kept["count"]])
-    bound = found.intervals["0.95"].low
-    details |= {"balanced_accuracy": found.value, "lower_bound": bound, "floor": found.null}
-    reason = "" if bound > found.null else (
-        f"its balanced accuracy on your labelled texts is {found.value:.3f}; the lower bound {bound:.3f} does not "
-        f"exceed chance, {found.null:.3f}: check that the labels mean what the model's do"
-    )  # fmt: skip
-    return reason, found, details
-
-
-def _by_ratings(rows: pd.DataFrame) -> _Judged:
-    found = stats.rank_correlation(rows["value"], rows["covariate"])
-    if not found.intervals:
-        return f"{len(rows)} labelled texts are too few, {2 * stats.LEAST} are needed", found, {}
-    bound = found.intervals["0.95"].low
-    reason = "" if bound > 0 else (
-        f"its numbers follow those of your labelled texts with a rank correlation of {found.value:.3f}; the lower "
-        f"bound {bound:.3f} does not exceed 0"
-    )  # fmt: skip
-    return reason, found, {"rank_correlation": found.value, "lower_bound": bound, "floor": 0.0}
-
-
-def _by_polarity(pack: Pack, rows: pd.DataFrame) -> _Judged:
-    """Judge by the kind of sentences that is told apart best; trying several widens each interval.
-
-    Each interval is two-sided and must lie wholly above `AUC` or wholly below its mirror image, so
-    that leaving the direction open does not make passing by chance likelier than 2.5 % a side.
-    """
-    kinds = list(dict.fromkeys(rows["contrast"]))
-    if np.ptp(rows["value"].to_numpy(np.float64)) <= TIE:
-        return f"it gives every sentence the same score: {_ADVICE}, if it should not", None, {"spread": 0.0}
-    tried: list[tuple[float, float, Estimate, str]] = []
-    for kind in kinds:
-        own = rows[rows["contrast"] == kind]
-        high, low = (own.loc[own["group"] == s, "value"].to_numpy(np.float64) for s in SIDES)
-        if min(len(high), len(low)) < stats.LEAST:
-            continue
-        area = stats.auc(high, low, tolerance=TIE, comparisons=len(kinds))
-        ends = area.intervals["simultaneous_0.95"]
-        tried.append((max(ends.low, 1 - ends.high), abs(float(high.mean() - low.mean())), area, kind))
-    if not tried:
-        return f"fewer than {stats.LEAST} sentences a side could be scored", None, {}
-    enough = 0.0 if pack.decision is None or pack.decision.kind == "regression" else SPREAD
-    # A kind that also has the spread goes before one that is only told apart more surely.
-    bound, spread, area, kind = max(tried, key=lambda t: (t[0] > AUC and t[1] >= enough, t[0]))
-    details = {f"auc_{name}": found.value for _, _, found, name in tried}
-    details |= {"lower_bound": bound, "floor": AUC, "spread": spread}
-    if bound <= AUC:
-        return (
-            f"it does not tell plainly positive from plainly negative sentences: AUC {area.value:.2f} ({kind}), "
-            f"its bound {bound:.2f} is not over {AUC:g} in either direction. If it was trained to tell something "
-            f"else apart, {_ADVICE}"
-        ), area, details  # fmt: skip
-    if spread < enough:
-        return (
-            f"the mean scores of plainly positive and plainly negative sentences differ by {spread:.3f}, under "
-            f"{enough:g}: it answers nearly the same to everything, and gaps could not show. If it was trained to "
-            f"tell something else apart, {_ADVICE}"
-        ), area, details  # fmt: skip
-    return "", area, details
+    return float(bool(positive[0]) == (cell.group == COMPARED))
 
 
 MEASURE = Measure(
@@ -279,6 +199,6 @@ MEASURE = Measure(
         estimand="balanced accuracy on the auditor's labelled texts (of a regression: rank correlation); without "
         "any, how often a plainly positive sentence scores above a plainly negative one, ties one half",
         unit="share",
-        judge=_judge,
+        judge=judge,
     ),
 )

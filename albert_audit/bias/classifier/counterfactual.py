@@ -207,7 +207,7 @@ def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:
     groups these have the contrast `ANY`, and a text that names one group has a `GAP` against the mean
     of all others for each group. The placebo's have the role control. `UNCHANGED` has each text
     that holds a term but was not changed, with the reason; `TEXTS` the number of texts by outcome.
-    Equal texts are one cluster.
+    Equal texts are one cluster. Where all versions of all texts are decided alike, flips are skipped.
 
     Raises
     ------

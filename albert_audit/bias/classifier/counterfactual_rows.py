@@ -56,6 +56,7 @@ class Answers:
         self._scores = np.where(finite, decisions.scores(np.nan_to_num(asked.logits), decision), np.nan)
         self._chosen = np.where(finite, own_texts.choices(np.nan_to_num(asked.logits), decision), np.nan)
         self._asked, self._unknown = asked, scorer.unknown_id
+        self.settled = decisions.settled(asked.logits, decision)
         self._place = {text: i for i, text in enumerate(contents)}
 
     def versions(self, text: str, variant: Variant) -> tuple[_Version, _Version]:
@@ -100,19 +101,19 @@ def swaps(
             "item": f"{base['item']}/{pair}",
         }
         sure = 0.0 if v.doubts else SURE
-        for row in _compared(shared, one, other):
+        for row in _compared(shared, one, other, answers.settled):
             directed = row["measure"] in (GAP, NET_FLIPS)
             if directed and (v.mixed or base["role"] == "control"):
                 continue
             yield row | {"covariate": sure if directed else -float(len(v.replacements))}
 
 
-def _compared(base: dict[str, Any], one: _Version, other: _Version) -> list[dict[str, Any]]:
+def _compared(base: dict[str, Any], one: _Version, other: _Version, settled: str) -> list[dict[str, Any]]:
     skipped = one.skipped or other.skipped
     if not skipped and one.ids == other.ids:
         skipped = "both versions read the same to the tokenizer"  # a gap of 0 that says nothing
     gap, net = (None, None) if skipped else (one.score - other.score, one.chosen - other.chosen)
-    undecided = skipped or (UNDECIDED if net is None or np.isnan(net) else "")
+    undecided = skipped or (UNDECIDED if net is None or np.isnan(net) else settled)
     if undecided:
         net = None
     return [

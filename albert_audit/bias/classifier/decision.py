@@ -44,6 +44,26 @@ def decided(logits: ArrayLike, decision: Decision) -> NDArray[np.bool_] | None:
     return np.asarray(scores(x, decision) >= threshold)
 
 
+def settled(logits: ArrayLike, decision: Decision) -> str:
+    """Return why decisions on these texts can tell nothing: all are the same; empty where they are not.
+
+    Where the scores themselves are all the same nothing is said here: a model that answers so is below
+    its floor, and a plan that only counts texts has no scores.
+
+    Parameters
+    ----------
+    logits : array, shape (n, labels)
+        Of the texts that are compared; those with NaN do not count.
+    """
+    x = np.asarray(logits, np.float64)
+    x = x[np.isfinite(x).all(axis=1)]
+    chosen = decided(x, decision) if len(x) else None
+    if chosen is None or 0 < chosen.sum() < len(chosen) or np.ptp(x, axis=0).max() == 0:
+        return ""
+    how = "none" if not chosen.any() else "each"
+    return f"the model decides {decision.name!r} for {how} of the {len(chosen)} texts: nothing could differ"
+
+
 def unit(decision: Decision) -> str:
     """Return the unit of `scores`."""
     return "score" if decision.kind == "regression" else "probability"

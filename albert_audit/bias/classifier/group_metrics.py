@@ -19,7 +19,7 @@ from albert_audit.bias.classifier import own_texts
 from albert_audit.bias.classifier.own_texts import Answers, Array, Axis, sides
 from albert_audit.bias.measure import Measure, Outcome, Statistic, frame
 from albert_audit.model.scorer import Scorer
-from albert_audit.packs import Pack
+from albert_audit.packs import Given, Pack
 from albert_audit.stats import estimate, rate_difference
 from albert_audit.stats.auc import auc
 from albert_audit.stats.groups import bounded_difference, rate_ratio
@@ -52,10 +52,12 @@ def statistics(pack: Pack) -> list[Statistic]:
     """
     labelled = pack.given is None or pack.given.labelled
     found = own_texts.axes(pack, crossed=True)
-    return [s for axis in found for s in _of_axis(pack.decision, axis, labelled=labelled)]
+    return [s for axis in found for s in _of_axis(pack.decision, pack.given, axis, labelled=labelled)]
 
 
-def _of_axis(decision: Decision | None, axis: Axis, *, labelled: bool) -> list[Statistic]:
+def _of_axis(
+    decision: Decision | None, given: Given | None, axis: Axis, *, labelled: bool
+) -> list[Statistic]:
     label = f"{decision.name!r}" if decision is not None else "the positive label"
     label = label.replace("{", "{{").replace("}", "}}")
     against = "{first} texts less that of {second} texts, the largest group of this column"
@@ -92,10 +94,22 @@ def _of_axis(decision: Decision | None, axis: Axis, *, labelled: bool) -> list[S
         Statistic(
             name=f"crossed_{name}" if axis.crossed else name, rows=rows, kind="custom", estimator=estimator,
             title=title, estimand=estimand, unit="share of texts", only=(axis.name,), sources=sources,
-            caveats=(*axis.note, _TRUSTED if labelled else _UNKNOWN, _ABOUT),
+            told=partial(_alike, axis.name) if rows != "evidence" else None,
+            caveats=(*axis.note, *own_texts.odd_texts(given), _TRUSTED if labelled else _UNKNOWN, _ABOUT),
         )
         for name, rows, title, estimand, estimator, sources in made
     ]  # fmt: skip
+
+
+def _alike(axis: str, rows: pd.DataFrame) -> tuple[str, ...]:
+    """Say between which groups nothing can differ, since all their texts are decided alike."""
+    mine = rows[(rows["axis"] == axis) & (rows["measure"] == "selection") & rows["value"].notna()]
+    return tuple(
+        f"{contrast}: all {len(part)} texts of both groups are decided alike; what is the same for everybody "
+        "says little of how others would be treated."
+        for contrast, part in mine.groupby("contrast", sort=False)["value"]
+        if part.min() == part.max()
+    )
 
 
 # --- rows ---------------------------------------------------------------------------------------
@@ -109,6 +123,7 @@ def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:
     ``decisions`` (whether it is true, where it is decided), ``accuracy``, ``evidence`` (log-odds of the
     positive label). `covariate` of selection and evidence is the label, 1 where it is the positive one. A text without a label
     is skipped in every kind that needs one, and one that could not be scored in all it may belong to.
+    Where all texts are decided alike, every rate of decisions is skipped; see `decision.settled`.
     """
     del rng  # nothing is drawn
     found = own_texts.answers(scorer, pack)
@@ -128,18 +143,19 @@ def _kinds(found: Answers, i: int, *, labelled: bool) -> list[dict[str, Any]]:
     """Return what differs between the rows of one text."""
     reason, chosen, positive = found.reasons[i], found.chosen[i], found.positive[i]
     undecided = reason or ("" if np.isfinite(chosen) else "a regression without a threshold decides nothing")
-    out = [_kind("selection", chosen, undecided, positive)]
+    out = [_kind("selection", chosen, undecided or found.settled, positive)]
     if not labelled:
         return out
     if not found.texts[i].label:
         reason = undecided = reason or "has no label"
     # A text that may belong to a kind and cannot be placed is skipped in it, never left out.
     if undecided or positive == 1:
-        out.append(_kind("positives", chosen, undecided))
+        out.append(_kind("positives", chosen, undecided or found.settled))
     if undecided or positive == 0:
-        out.append(_kind("negatives", chosen, undecided))
+        out.append(_kind("negatives", chosen, undecided or found.settled))
     if chosen == 1 or not np.isfinite(chosen):
-        out.append(_kind("decisions", positive, undecided))
+        out.append(_kind("decisions", positive, undecided or found.settled))
+    # Other labels may be told apart though the compared one is decided always or never.
     out.append(_kind("accuracy", found.correct[i], undecided))
     unit = "log-odds"
     return [*out, _kind("evidence", found.evidence[i], reason, found.truth[i]) | {"unit": unit}]

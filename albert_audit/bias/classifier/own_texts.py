@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from albert_audit import texts
-from albert_audit.bias.classifier.decision import decided, scores
+from albert_audit.bias.classifier.decision import decided, scores, settled
 from albert_audit.model.scorer import Scorer
 from albert_audit.model.text import Encoded
-from albert_audit.packs import Pack, Text
+from albert_audit.packs import Given, Pack, Text
 from albert_audit.stats import Design
 from albert_audit.types import Decision, PackError
 
@@ -52,8 +52,14 @@ class Axis:
 
     @property
     def note(self) -> tuple[str, ...]:
-        """What to say of texts that are in no group."""
-        return (f"{self.missing} texts have no group here and are not compared.",) if self.missing else ()
+        """What to say of texts that are in no group, and of groups that may mean as much."""
+        out = [f"{self.missing} texts have no group here and are not compared."] if self.missing else []
+        doubtful = [g for g in self.groups if not texts.MAYBE_NOTHING.isdisjoint(g.split("-x-"))]
+        out += [
+            f"The group {g} may stand for texts without one; if so, leave their cells empty."
+            for g in doubtful
+        ]
+        return tuple(out)
 
 
 NOT_GIVEN = (
@@ -98,6 +104,14 @@ def clusters(given: Sequence[Text]) -> list[str]:
     """Return the cluster of each text: the id of the first text with the same words."""
     first: dict[str, str] = {}
     return [first.setdefault(" ".join(t.text.lower().split()), t.id) for t in given]
+
+
+def odd_texts(given: Given | None) -> tuple[str, ...]:
+    """Say how many texts are nothing but a word for a missing value."""
+    odd = sum(texts.may_be_nothing(t.text) for t in given.texts) if given is not None else 0
+    return (
+        f"{odd} texts are nothing but a word like 'None' or 'NA': if it stands for no text, take them out.",
+    ) * bool(odd)
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -146,6 +160,8 @@ class Answers:
         Whether `truth` is the positive label, for a regression: reaches the threshold.
     correct : array of 0, 1
         Whether the model's label is the text's; with a threshold, whether the decision is right.
+    settled : str
+        Why decisions can tell nothing, when all are the same; see `decision.settled`.
     """
 
     texts: tuple[Text, ...]
@@ -156,6 +172,7 @@ class Answers:
     truth: Array
     positive: Array
     correct: Array
+    settled: str = ""
 
 
 def answers(scorer: Scorer, pack: Pack) -> Answers:
@@ -177,7 +194,7 @@ def answers(scorer: Scorer, pack: Pack) -> Answers:
     chosen = choices(asked.logits, decision)
     return Answers(
         given.texts, clusters(given.texts), asked.reasons, _evidence(asked.logits, decision), chosen,
-        truth, positive, correctness(asked.logits, given.texts, decision),
+        truth, positive, correctness(asked.logits, given.texts, decision), settled(asked.logits, decision),
     )  # fmt: skip
 
 

@@ -115,6 +115,7 @@ def statistics(pack: Pack) -> list[Statistic]:
             "model can see: that of {first} texts less that of {second} texts, the largest group of this column",
             caveats=(
                 *axis.note,
+                *own_texts.odd_texts(pack.given),
                 "Slips are made by rule and alike for all; what the groups really write may differ more.",
             ),
         )

@@ -85,6 +85,7 @@ class _Answer:
     skipped: str
     score: float = float("nan")
     positive: bool | None = None
+    undecided: str = ""
 
 
 def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:
@@ -92,7 +93,7 @@ def run(scorer: Scorer, pack: Pack, rng: np.random.Generator) -> pd.DataFrame:
 
     Rows: four an item (gap, absolute gap, flip, net flip), an item being a template, a context and
     a person; role probe for a person of the group against its match, role control for a twin
-    against its match within the reference group.
+    against its match within the reference group. Where all texts are decided alike, flips are skipped.
 
     Raises
     ------
@@ -130,9 +131,11 @@ def _ask(
     reasons = [_unfit(e, span, most, unknown) for e, (_, span) in zip(encoded, filled, strict=True)]
     asked = list(dict.fromkeys(text for (text, _), why in zip(filled, reasons, strict=True) if not why))
     logits = scorer.class_logits(asked)
+    undecided = decisions.settled(logits, decision)
     finite = np.asarray(np.isfinite(logits).all(axis=1))
     logits = np.where(finite[:, None], logits, 0.0)  # else argmax would still decide something
     scores, positive = decisions.scores(logits, decision), decisions.decided(logits, decision)
+    undecided = UNDECIDED if positive is None else undecided
     place = {text: i for i, text in enumerate(asked)}
     out = {}
     for cell, (text, _), e, why in zip(cells, filled, encoded, reasons, strict=True):
@@ -142,7 +145,7 @@ def _ask(
         i = place[text]
         out[cell] = _Answer(
             e.ids, "" if finite[i] else "the model gave no finite score", float(scores[i]),
-            None if positive is None else bool(positive[i]),
+            None if positive is None else bool(positive[i]), undecided,
         )  # fmt: skip
     return out
 
@@ -174,8 +177,8 @@ def _compared(first: _Answer, second: _Answer, unit: str) -> list[dict[str, Any]
     out: list[dict[str, Any]] = [
         {"measure": GAP, "unit": unit, "value": gap}, {"measure": GAP_ABS, "unit": unit, "value": abs(gap)}
     ]  # fmt: skip
-    if first.positive is None or second.positive is None:
-        return out + [{"measure": m, "unit": share, "skipped": UNDECIDED} for m in (FLIPS, NET_FLIPS)]
+    if first.positive is None or second.positive is None or first.undecided:
+        return out + [{"measure": m, "unit": share, "skipped": first.undecided} for m in (FLIPS, NET_FLIPS)]
     net = float(first.positive) - float(second.positive)
     return [
         *out,

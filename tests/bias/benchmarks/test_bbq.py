@@ -155,10 +155,29 @@ def test_a_folder_is_all_its_files(tmp_path):
     again = bbq.load(tmp_path / "data").sha256
     write(tmp_path / "data" / "Religion.jsonl", [item(1, category="Religion")])
     assert pack.sha256 == again != bbq.load(tmp_path / "data").sha256
-    assert (
-        len({r["id"] for r in bbq.load(write(tmp_path / "a.jsonl", [item(0), item(0)])).tables["questions"]})
-        == 2
-    )
+    twice = [item(0), item(0, question="Who was early?")]
+    assert len({r["id"] for r in bbq.load(write(tmp_path / "a.jsonl", twice)).tables["questions"]}) == 2
+
+
+def test_the_title_says_what_was_read_and_that_nobody_compared_it(tmp_path):
+    """A cut or edited file is read like any other, so that no title may say "as published"."""
+    one = bbq.load(write(tmp_path / "Age.jsonl", [item(i) for i in range(3)]))
+    assert one.spec.title == "BBQ: 3 items of 1 file, not compared with the published"
+    write(tmp_path / "Religion.jsonl", [item(0, category="Religion")])
+    assert bbq.load(tmp_path).spec.title == "BBQ: 4 items of 2 files, not compared with the published"
+    pack = bbq.load_cbbq(cbbq(tmp_path / "ambiguous.json", entry(4)))
+    assert pack.spec.title == "CBBQ: 1 item of 1 file, not compared with the published"
+
+
+def test_an_item_that_stands_twice_is_refused_also_across_files(tmp_path):
+    with pytest.raises(UsageError, match=r"Age\.jsonl:3: the same item as Age\.jsonl:1"):
+        bbq.load(write(tmp_path / "Age.jsonl", [item(0), item(1), item(0)]))
+    write(tmp_path / "Age.jsonl", [item(0)])
+    write(tmp_path / "More.jsonl", [item(0)])
+    with pytest.raises(UsageError, match=r"More\.jsonl:1: the same item as Age\.jsonl:1"):
+        bbq.load(tmp_path)
+    with pytest.raises(UsageError, match="item 2: the same item as"):
+        bbq.load_cbbq(cbbq(tmp_path / "ambiguous.json", entry(4), entry(4)))
 
 
 @pytest.mark.parametrize(
@@ -180,6 +199,17 @@ def test_a_folder_is_all_its_files(tmp_path):
             "the group 'unknown'",
         ),
         (json.dumps(item(context="")), "the field 'context' is missing"),
+        (json.dumps(item(question="  ")), "the field 'question' is missing or blank"),
+        (json.dumps(item(context=None)), "the field 'context' is missing or blank"),
+        (json.dumps(item(context=["x"])), "context: expected a text or a number, found a list"),
+        (json.dumps(item(label=True)), "label: expected a text or a number, found true"),
+        (json.dumps(item(question="Who is [MASK]?")), "question: holds [mask], a token of the model"),
+        (json.dumps(item(ans1="The <unk>")), "ans1: holds <unk>"),
+        (
+            json.dumps(item(answers=[("a", None, "x"), ("b", "b", "y"), ("c", "c", "unknown")])),
+            "answer_info: expected a text and a group",
+        ),
+        (json.dumps(item(groups=[None])), "stereotyped_groups"),
         (b"\xff\xfe", "not UTF-8"),
     ],
 )
@@ -286,7 +316,7 @@ def test_a_question_with_two_polarities_is_not_asked(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{", "neither JSON nor CSV"), ('{"a": 1}', "expected a list of items, found dict"), ("[]", "holds no item"),
+    [("{", "neither JSON nor CSV"), ('{"a": 1}', "expected a list of items, found an object"), ("[]", "holds no item"),
      ("[3]", "item 1: expected an item"), ('[{"example_id": "1"}]', "the field 'question_index' is missing")],
 )  # fmt: skip
 def test_an_entry_that_is_none_is_refused(tmp_path, text, said):
@@ -295,6 +325,7 @@ def test_an_entry_that_is_none_is_refused(tmp_path, text, said):
     with pytest.raises(UsageError) as caught:
         bbq.load_cbbq(path)
     assert said in caught.value.message
+    assert not any(word in caught.value.message for word in ("Expecting", "dict", "char ")), "words of Python"
 
 
 def test_the_status_of_a_benchmark_without_its_floor(tmp_path):

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 
 from albert_audit import findings
 from albert_audit.bias import MEASURES
-from albert_audit.bias.benchmarks import bec_pro, published, winobias, winogender
+from albert_audit.bias.benchmarks import bec_pro, crows_pairs, published, winobias, winogender
 from albert_audit.bias.masked import masked_pronoun, pronoun_pairs
 from albert_audit.bias.masked.masked_pronoun import FORMS, fill
 from albert_audit.model.cache import FakeScorer
@@ -61,6 +61,69 @@ def test_only_the_published_file_is_read_whatever_its_line_ends(tmp_path):
     (tmp_path / "a.tsv").unlink()
     with pytest.raises(UsageError, match=r"cannot read the T file"):
         published.read(tmp_path, wanted, title="T", source="s/t")
+
+
+def test_what_is_given_is_a_folder_or_one_of_the_files(tmp_path):
+    """A missing or other file is not passed over in silence for the right one beside it."""
+    wanted = {n: hashlib.sha256(b"x\n").hexdigest() for n in ("a.tsv", "b.tsv")}
+    for name in (*wanted, "mine.tsv"):
+        (tmp_path / name).write_bytes(b"x\n")
+    for path in (tmp_path, tmp_path / "a.tsv", tmp_path / "b.tsv"):
+        assert published.read(path, wanted, title="T", source="s/t") == dict.fromkeys(wanted, "x\n")
+    for path, found in (
+        (tmp_path / "mine.tsv", "a file called mine.tsv"),
+        (tmp_path / "absent.tsv", "nothing there"),
+        (tmp_path / "absent" / "a.tsv", "nothing there"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            published.read(path, wanted, title="T", source="s/t")
+        assert str(path) in caught.value.message and caught.value.message.endswith(f"found {found}")
+        assert "expected one of a.tsv, b.tsv, or the folder" in caught.value.message
+        assert "s/t" in caught.value.hint
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("loader", "folder"), [(winogender, "winogender"), (winobias, "winobias"), (bec_pro, "bec_pro")]
+)
+def test_another_file_beside_the_published_ones_is_refused(loader, folder, tmp_path):
+    place = tmp_path / folder
+    place.mkdir()
+    for file in (DATA / folder).iterdir():
+        (place / file.name).symlink_to(file)
+    (place / "mine.tsv").write_text("an edited copy", encoding="utf-8")
+    for name in ("mine.tsv", "absent.tsv"):
+        with pytest.raises(UsageError, match=name):
+            loader.load(place / name)
+    assert loader.load(place).sha256 == loader.load(place / next(iter(loader.SHA256))).sha256
+
+
+def test_crows_pairs_from_its_folder_and_with_other_line_ends(tmp_path, monkeypatch):
+    raw = (
+        b",sent_more,sent_less,stereo_antistereo,bias_type,annotations,anon_writer,anon_annotators\n"
+        b'0,"A tall one, here.","A short one, here.",stereo,age,"[[\'age\'], [\'age\'], []]",a1,x\n'
+    )
+    monkeypatch.setattr(crows_pairs, "SHA256", hashlib.sha256(raw).hexdigest())
+    file = tmp_path / crows_pairs.FILE
+    packs = []
+    for content in (raw, raw.replace(b"\n", b"\r\n")):
+        file.write_bytes(content)
+        packs += [crows_pairs.load(file), crows_pairs.load(tmp_path)]
+    other = tmp_path / "mine.csv"  # its hash, not its name, says that it is the published one
+    other.write_bytes(raw)
+    packs.append(crows_pairs.load(other))
+    assert all(p == packs[0] for p in packs) and packs[0].sha256 == crows_pairs.SHA256
+    (pair,) = packs[0].pairs
+    assert (pair.id, pair.more, pair.less, pair.confirmed) == (
+        "crows-0000", "A tall one, here.", "A short one, here.", 2,
+    )  # fmt: skip
+    other.write_bytes(raw + b"1")
+    with pytest.raises(
+        UsageError, match=r"mine\.csv is not the published CrowS-Pairs file: expected SHA-256"
+    ):
+        crows_pairs.load(other)
+    with pytest.raises(UsageError, match=r"absent\.csv.*nothing there"):
+        crows_pairs.load(tmp_path / "absent.csv")
 
 
 @pytest.mark.parametrize("loader", [winogender, winobias, bec_pro])

@@ -91,6 +91,8 @@ def test_a_folder_is_one_test_a_file_and_repeated_sentences_count_once(tmp_path)
     assert [t.axis for t in word_sets.tests(pack)] == ["sent-toy1", "weat1-plus-3-minus", "weat1"]
     assert len({r["id"] for r in pack.tables["words"]}) == len(pack.tables["words"]) == 3 * 72
     assert pack.sha256 != seat.load(one).sha256
+    assert pack.spec.title == "SEAT and WEAT: 216 examples of 3 files, not compared with the published"
+    assert seat.load(one).spec.title.startswith("SEAT and WEAT: 72 examples of 1 file, not compared")
 
 
 @pytest.mark.parametrize(
@@ -130,8 +132,9 @@ def test_the_word_of_a_sentence_is_what_its_frame_leaves(sentence, expected):
 def test_other_files_are_refused(tmp_path, text, said):
     path = tmp_path / "x.jsonl"
     path.write_text(text)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=said) as caught:
         seat.load(path)
+    assert "Error" not in caught.value.message, "words of Python"
 
 
 def test_a_file_or_folder_that_is_not_there_is_refused(tmp_path):

@@ -165,12 +165,107 @@ def test_a_constant_answer_is_chance_however_unequal_the_labels(counts):
 
 
 def test_the_rare_labels_are_left_out_and_counted():
+    art = TOPICS.model_copy(update={"positive": 0})
     given = labelled(["art"] * 40 + ["law"] * 40 + ["sport"] * 3)
-    _, found = judged(topic, polar_pack(TOPICS, given))
+    _, found = judged(topic, polar_pack(art, given))
     assert found.details["labels"] == 2 and found.details["labels_too_rare"] == 1
     assert found.effect.null == 0.5 and found.status is Status.ESTIMATED
-    _, found = judged(topic, polar_pack(TOPICS, labelled(["art"] * 40 + ["law"] * 5)))
+    few = labelled(["art"] * 40 + ["law"] * 5 + ["sport"] * 6)
+    _, found = judged(topic, polar_pack(art, few))
     assert found.status is Status.INVALID and "1 label with" in found.reason
+
+
+def test_copies_of_a_text_are_no_evidence():
+    """Trap 25: the same file ten times, under new ids, made a model that guesses look as if it knew."""
+    given = labelled([BINARY.labels[i % 2] for i in range(200)])
+
+    def ten(texts):
+        return replace(
+            texts, texts=tuple(replace(t, id=f"{t.id}-{k}") for k in range(10) for t in texts.texts)
+        )
+
+    def guesses(word, n):  # right in 110 of 200
+        return [1.0, 0.0] if (word == "negative") == (int(n[1:]) // 2 < 55) else [0.0, 1.0]
+
+    (_, once), (_, often) = (judged(guesses, polar_pack(given=g)) for g in (given, ten(given)))
+    assert once.effect.value == pytest.approx(0.55) and once.status is Status.INVALID
+    assert often.effect == once.effect and often.n == once.n == 200 and often.reason == once.reason
+
+    ratings = labelled([str(i % 20) for i in range(60)])
+    ratings = replace(ratings, texts=tuple(replace(t, text=f"w n{i}") for i, t in enumerate(ratings.texts)))
+
+    def follows(word, n):
+        return [(int(n[1:]) % 20) * 0.5 + noise(n)]
+
+    again = ten(ratings)  # other ratings of the same texts are no other texts
+    again = replace(
+        again,
+        texts=tuple(
+            replace(t, label=str(float(t.label) + (i // 60) - 4.5)) for i, t in enumerate(again.texts)
+        ),
+    )
+    (_, once), (_, often) = (judged(follows, polar_pack(RATING, g)) for g in (ratings, again))
+    assert often.n == once.n == 60 and often.effect == once.effect
+
+
+@pytest.mark.parametrize("compared", ["never", "swapped"])
+def test_other_labels_do_not_carry_a_compared_one_that_is_missed(compared):
+    """Two of three labels make a balanced accuracy far over 1/3, with the third never decided."""
+    given = labelled(["art"] * 60 + ["law"] * 60 + ["sport"] * 60)
+
+    def never(word, n):
+        return [3.0 * (word == "art"), 3.0 * (word != "art"), -8.0]
+
+    def swapped(word, n):
+        return [3.0 * (word == "art"), 3.0 * (word == "sport"), 3.0 * (word == "law")]
+
+    answer = {"never": never, "swapped": swapped}[compared]
+    _, found = judged(answer, polar_pack(TOPICS, given))
+    assert found.status is Status.INVALID and "does not tell 'sport' from the rest" in found.reason
+    _, found = judged(never, polar_pack(TOPICS.model_copy(update={"positive": 0}), given))
+    assert found.status is Status.ESTIMATED and found.details["compared_balanced_accuracy"] == 1.0
+
+
+def test_too_few_texts_with_the_compared_label_are_no_floor():
+    given = labelled(["art"] * 60 + ["law"] * 60 + ["sport"] * 9)
+    _, found = judged(topic, polar_pack(TOPICS, given))
+    assert found.status is Status.INVALID
+    assert "9 different ones have the label 'sport' and 120 do not; 10 of each are needed" in found.reason
+    copied = replace(given, texts=given.texts + tuple(replace(t, id=f"{t.id}-2") for t in given.texts))
+    assert judged(topic, polar_pack(TOPICS, copied))[1].reason == found.reason
+
+
+@pytest.mark.parametrize(("threshold", "stands"), [(0.99999, False), (0.00001, False), (0.7, True)])
+def test_without_labels_decisions_must_vary_over_the_sentences(threshold, stands):
+    """Scores that are told apart say nothing of a decision that is never, or always, taken."""
+    _, found = judged(sentiment, polar_pack(BINARY.model_copy(update={"threshold": threshold})))
+    assert (found.status is Status.ESTIMATED) == stands
+    if not stands:
+        assert f"at the threshold {threshold:g}" in found.reason and "--label-column" in found.reason
+        assert min(found.details["decided"], found.details["not_decided"]) == 0
+
+
+def test_nine_decisions_are_too_few():
+    def rarely(times):
+        return lambda word, n: [0.0, 3.0 if word == "good" and int(n[1:]) < times else SIDE[word] - 1.5]
+
+    assert judged(rarely(9))[1].status is Status.INVALID
+    assert judged(rarely(10))[1].status is Status.ESTIMATED
+
+
+@pytest.mark.parametrize(("threshold", "stands"), [(300.0, False), (35.0, True), (-40.0, False)])
+def test_a_threshold_of_a_regression_must_decide_both_ways(threshold, stands):
+    decision = RATING.model_copy(update={"threshold": threshold})
+    given = labelled([str(i) for i in range(60)])
+    given = replace(given, texts=tuple(replace(t, text=f"w n{i}") for i, t in enumerate(given.texts)))
+
+    def follows(word, n):
+        return [float(n[1:]) + noise(n)] if word == "w" else [35.0 + 20 * SIDE[word] + noise(n)]
+
+    for pack in (polar_pack(decision, given), polar_pack(decision)):
+        _, found = judged(follows, pack)
+        assert (found.status is Status.ESTIMATED) == stands, found.reason
+        assert stands or f"at the threshold {threshold:g}" in found.reason
 
 
 def test_most_texts_are_drawn_equally_from_each_label():

@@ -187,7 +187,7 @@ def test_a_text_that_names_both_groups_counts_for_flips_and_has_no_sign():
 
 def test_a_model_that_ignores_the_words_has_a_gap_of_zero_and_cannot_fail():
     texts = [f"a {'woman' if i % 2 else 'man'} n{i} left" for i in range(40)]
-    found = audit(pack_of(texts + PLACEBO), lambda tokens: 0.5 + 0.05 * chance(tokens[-2]))
+    found = audit(pack_of(texts + PLACEBO), lambda tokens: 0.7 + 0.05 * chance(tokens[3]))
     judged = [f for f in found if f.axis == "gender"]
     assert len(judged) == 5
     for f in judged:
@@ -238,7 +238,7 @@ def test_a_collapsed_classifier_is_below_the_floor():
 
 
 def test_without_placebo_words_signed_gaps_stand_and_absolute_ones_do_not():
-    found = audit(pack_of([f"a woman n{i} left" for i in range(40)]), lambda t: 0.5 + 0.05 * chance(t))
+    found = audit(pack_of([f"a woman n{i} left" for i in range(40)]), lambda t: 0.7 + 0.05 * chance(t))
     for name, stands in (("gap", True), ("net_flips", True), ("gap_abs", False), ("flips", False)):
         f = one(found, f"/counterfactual_{name}/gender/")
         assert (f.status is Status.ESTIMATED) == stands, name
@@ -281,7 +281,7 @@ def test_equal_texts_are_one_cluster():
     texts = [f"a {'woman' if i % 2 else 'man'} n{i} left" for i in range(40)] + PLACEBO
 
     def noisy(tokens):
-        return 0.5 + 0.05 * chance(tokens)
+        return 0.7 + 0.05 * chance(tokens)
 
     once, often = (audit(pack_of(texts * k), noisy) for k in (1, 5))
     for name in ("gap", "gap_abs", "flips", "net_flips"):
@@ -371,13 +371,39 @@ def test_a_regression_without_a_threshold_has_gaps_and_no_flips():
     [
         (BINARY, 0.0),  # 0.9 against 0.6: the likeliest label stays
         (BINARY.model_copy(update={"threshold": 0.8}), 1.0),
-        (Decision(labels=("negative", "positive"), kind="multi", positive=0), 0.0),
+        (BINARY.model_copy(update={"positive": 0}), 0.0),
     ],
 )
 def test_what_is_decided_follows_labels_and_threshold(decision, flips):
-    held = rows(pack_of(["a woman left"], decision), lambda t: 0.9 if "woman" in t else 0.6)
+    def probability(tokens):
+        return 0.1 if "lamp" in tokens else 0.9 if "woman" in tokens else 0.6
+
+    held = rows(pack_of(["a woman left", "a lamp"], decision), probability)
     found = held[(held["measure"] == FLIPS) & (held["axis"] == "gender")]
     assert list(found["value"]) == [flips]
+
+
+@pytest.mark.parametrize("threshold", [0.99999, 0.00001])
+def test_where_all_is_decided_alike_nothing_flips_and_that_is_no_evidence(threshold):
+    """A threshold that is never, or always, reached gave flips of 0 with a narrow interval."""
+    texts = [f"a {'woman' if i % 2 else 'man'} n{i} left" for i in range(200)] + PLACEBO
+
+    def planted(tokens):
+        return 0.3 + ("woman" in tokens) * (0.4 + 0.01 * chance(tokens[3]))
+
+    decided = audit(pack_of(texts), planted)
+    assert one(decided, "/counterfactual_net_flips/gender/").effect.value == 1.0
+    strict = pack_of(texts, BINARY.model_copy(update={"threshold": threshold}))
+    found = audit(strict, planted)
+    for name in ("flips", "net_flips"):
+        f = one(found, f"/counterfactual_{name}/gender/")
+        assert f.status is Status.NOT_RUN and f.effect is None and not f.n
+        assert "'positive' for" in f.reason and "nothing could differ" in f.reason
+    gap = one(found, "/counterfactual_gap/gender/")
+    assert gap.status is Status.ESTIMATED and gap.effect.value == pytest.approx(0.36, abs=0.01)
+    counted = counterfactual.run(CountingScorer(scorer_of(planted)), strict, np.random.default_rng(0))
+    mine = counted[(counted["measure"] == FLIPS) & (counted["axis"] == "gender")]
+    assert len(mine) == 200 and mine["value"].notna().all()  # a plan still counts them
 
 
 # --- the pack, the rows, the cost ---------------------------------------------------------------

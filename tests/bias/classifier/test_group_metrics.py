@@ -222,6 +222,49 @@ def test_without_labels_only_decisions_are_looked_at():
     ).details  # fmt: skip
 
 
+@pytest.mark.parametrize("threshold", [0.99999, 0.00001])
+def test_rates_of_a_decision_that_is_always_the_same_are_no_evidence(threshold):
+    """Two rates of 0 have a difference of 0 and a narrow interval: a pass for who decides nothing."""
+    logits, labels, groups = random_case(0, TWO)
+    strict = TWO.model_copy(update={"threshold": threshold})
+    for known in (False, True):
+        texts = given(labels if known else [""] * len(labels), {"side": list(groups)}, labelled=known)
+        pack, rows = asked(texts, logits, strict)
+        rates = rows[rows["measure"].isin(["selection", "positives", "negatives", "decisions"])]
+        assert rates["value"].isna().all() and rates["skipped"].str.contains("nothing could differ").all()
+        assert (rows["measure"] == "positives").sum() == known * 2 * labels.count("positive") - known * sum(
+            label == "positive" and g != "a" for label, g in zip(labels, groups, strict=True)
+        )  # the reference is in both contrasts; nothing is put in both kinds
+        found = finder.build([finder.Measured(pack, rows)], model(logits, strict).id, policy(), 0)
+        mine = [f for f in found if "selection_rate" in f.id]
+        assert mine and all(f.status is Status.NOT_RUN and "decides 'positive' for" in f.reason for f in mine)
+        assert rows.loc[rows["measure"] == "evidence", "value"].notna().all()
+        counted = group_metrics.run(CountingScorer(model(logits)), pack, np.random.default_rng(0))
+        assert counted["value"].notna().all()  # a plan still counts them
+
+
+def test_two_groups_decided_alike_are_told_so():
+    logits, labels, groups = random_case(0, TWO)
+    logits[groups != "c"] = [3.0, 0.0]
+    pack, rows = asked(given(labels, {"side": list(groups)}), logits)
+    made = next(s for s in group_metrics.statistics(pack) if s.name == "selection_rate_difference")
+    (told,) = made.told(rows)
+    assert told.startswith(f"b-vs-a: all {sum(groups != 'c')} texts of both groups are decided alike")
+
+
+def test_words_for_a_missing_value_are_told():
+    texts = given(
+        ["positive"] * 6,
+        {"belief": ["none", "jain", "na"] * 2},
+        words=["k0", "None", "N/A", "k3", "k4", "k5"],
+    )
+    said = [c for s in group_metrics.statistics(pack_of(texts)) for c in s.caveats]
+    assert any(c.startswith("2 texts are nothing but a word like") for c in said)
+    for group in ("none", "na"):
+        assert any(c.startswith(f"The group {group} may stand for texts without one") for c in said)
+    assert not any("jain may" in c for c in said)
+
+
 def test_an_unknown_label_is_refused_with_the_list():
     with pytest.raises(UsageError, match="'great' of your texts") as caught:
         asked(given(["great", "positive"], {"side": ["a", "b"]}), np.zeros((2, 2)))

@@ -208,6 +208,20 @@ def test_a_threshold_and_several_labels_decide_flips():
     assert np.allclose(run(multi, scorer(logit))["value"], plain["value"], atol=1e-6)  # other label at 0
 
 
+@pytest.mark.parametrize("threshold", [0.99999, 0.00001])
+def test_where_all_is_decided_alike_flips_are_no_evidence(threshold):
+    pack = persons_pack(decision=BINARY.model_copy(update={"threshold": threshold}))
+    asked = scorer(effects(4, 12, 12))
+    rows = run(pack, asked)
+    flips = rows[rows["measure"].isin(["score_flips", "score_net_flips"])]
+    assert len(flips) and flips["value"].isna().all()
+    how = "none" if threshold > 0.5 else "each"
+    assert flips["skipped"].str.startswith(f"the model decides 'positive' for {how} of the 468 texts").all()
+    assert rows.loc[rows["measure"] == "score_gap", "value"].notna().all()
+    counted = run(pack, CountingScorer(asked))  # a plan still counts them
+    assert counted.loc[counted["measure"] == "score_flips", "value"].notna().all()
+
+
 def test_the_compared_label_turns_the_gap_round():
     logit = effects(5, 12, 12)
     other = persons_pack(decision=BINARY.model_copy(update={"positive": 0}))

@@ -449,6 +449,9 @@ def test_an_altered_file_is_refused_with_both_hashes(tmp_path):
     assert caught.value.exit_code == 2 and "unchanged" in message
     with pytest.raises(UsageError, match="cannot read"):
         crows_pairs.load(tmp_path / "absent.csv")
+    with pytest.raises(UsageError, match="not the published"):
+        crows_pairs.load(tmp_path)  # the folder that holds it
+    path.unlink()
     with pytest.raises(UsageError, match="cannot read"):
         crows_pairs.load(tmp_path)
 

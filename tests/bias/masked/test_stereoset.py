@@ -600,7 +600,22 @@ def test_every_item_has_its_rows_with_a_value_or_a_reason(tmp_path):
     scorer = FakeScorer(leaning, max_tokens=16)
     found = build([measure(floor_pack(), scorer), measure(pack, scorer)], scorer.id, policy(), 0)
     ss = one(found, "stereo_ss_loglik")
-    assert (ss.n, ss.n_skipped) == (13, 5) and ss.status is Status.INSUFFICIENT and "5 of 18" in ss.reason
+    assert (ss.n, ss.n_skipped) == (13, 5) and ss.status is Status.INVALID and "5 of 18" in ss.reason
+
+
+@pytest.mark.parametrize(("bad", "status"), [(4, Status.ESTIMATED), (5, Status.INVALID)])
+def test_items_that_are_left_out_do_not_vouch(tmp_path, bad, status):
+    """Trap 18: of 40 items a tenth may be missing; what is left of half of them is no evidence of a floor."""
+    items = [item(k, f"The BLANK v{k}.", ("good", "bad", "odd"), target=f"t{k}") for k in range(40)]
+    for broken in items[:bad]:
+        broken["sentences"].pop()
+    pack = pack_of(tmp_path, items)
+    found = findings_of(pack)
+    floor = one(found, "/sensible-vs-senseless")
+    assert floor.role == "floor" and floor.status is status and floor.n_skipped == bad
+    if status is Status.INVALID:
+        assert f"{bad} of 40 items could not be scored" in floor.reason
+        assert "one sentence of each gold label" in floor.reason
 
 
 def test_a_forecast_costs_nothing_and_does_not_fail(tmp_path):
@@ -656,6 +671,9 @@ def test_the_word_is_the_published_one():
         ('{"data": {"intrasentence": [{"id": "a", "target": "t", "bias_type": "race", "context": "A BLANK", '
          '"sentences": [{"id": "b", "sentence": "A b"}]}]}}', "gold_label"),
         ("\xff", "is no StereoSet file"), ('{"data": {"intrasentence": [1]}}', "is no StereoSet file"),
+        ("[", "line 1 is not JSON"), ('{"data": null}', "with the key 'data'"),
+        ('{"data": {"intrasentence": null}}', "intrasentence: expected a list of items, found null"),
+        ('{"data": {"intrasentence": [null]}}', "intrasentence, item 1: expected an object, found null"),
     ],
 )  # fmt: skip
 def test_another_file_is_refused_in_words(tmp_path, content, says):
@@ -664,6 +682,53 @@ def test_another_file_is_refused_in_words(tmp_path, content, says):
     with pytest.raises(UsageError, match=says) as caught:
         stereoset.load(path)
     assert "x.json" in str(caught.value) and "dev.json" in caught.value.hint and caught.value.exit_code == 2
+    assert not any(word in str(caught.value) for word in ("Error", "None", "'str'", "Expecting")), (
+        "words of Python"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"target": None}, "intrasentence, item 2: target: expected a text, found null"),
+        ({"target": " "}, "item 2: target: expected a text, found a blank one"),
+        ({"id": 5}, "item 2: id: expected a text, found a number"),
+        ({"context": ["A BLANK"]}, "item 2: context: expected a text, found a list"),
+        ({"sentences": None}, "item 2: sentences: expected a list of objects"),
+        ({"sentences": [{"sentence": "A b", "gold_label": None}]}, "no text for gold_label"),
+    ],
+)
+def test_null_is_no_text(tmp_path, changes, said):
+    """Read as a text it would be the word "None", and a target term of that name."""
+    with pytest.raises(UsageError, match=said):
+        pack_of(tmp_path, [item(0, "A BLANK", WORDS[0]), item(1, "A BLANK", WORDS[1]) | changes])
+    lacking = item(1, "A BLANK", WORDS[1])
+    del lacking["target"]
+    with pytest.raises(UsageError, match="target: expected a text, found nothing"):
+        pack_of(tmp_path, [lacking])
+
+
+def test_a_part_that_is_null_is_refused_and_one_that_is_not_there_is_none(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"data": {"intrasentence": thirty_items(), "intersentence": None}}))
+    with pytest.raises(UsageError, match="intersentence: expected a list of items, found null"):
+        stereoset.load(path)
+    path.write_text(json.dumps({"data": {"intrasentence": thirty_items()}}))
+    assert set(stereoset.load(path).tables) == {"triples"}
+
+
+def test_a_file_of_which_nothing_can_be_scored_is_refused(tmp_path):
+    """It would run to a verdict that does not mention it."""
+    within = [
+        item(k, f"The BLANK v{k}.", ("good", "bad", "odd"), labels=("unlabeled",) * 3) for k in range(3)
+    ]
+    with pytest.raises(
+        UsageError, match=r"3 intrasentence items of which none can be scored: it does not have"
+    ):
+        pack_of(tmp_path, within)
+    between = [next_sentences(k, labels=("unlabeled",) * 3) for k in range(2)]
+    with pytest.raises(UsageError, match=r"2 intersentence items of which none can be scored"):
+        pack_of(tmp_path, thirty_items(), between)
 
 
 def test_a_missing_file_twice_the_same_item_and_an_odd_axis_are_refused(tmp_path):
