@@ -9,7 +9,7 @@ import platform
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,15 +28,20 @@ from albert_audit.config import AuditConfig, load_config
 from albert_audit.findings import Measured, checks, stream
 from albert_audit.folder import Audit
 from albert_audit.packs import Given, Pack
+from albert_audit.privacy import brought as bringing
+from albert_audit.privacy import suite
+from albert_audit.redact import check_reveal, reveal_to
 from albert_audit.types import (
     Ability,
     Decision,
+    Finding,
     Findings,
     Head,
     Manifest,
     Policy,
     PolicyError,
     RunInfo,
+    Status,
     UsageError,
 )
 
@@ -112,6 +117,8 @@ class Plan:
     decision: Decision | None = None
     unspoken: tuple[Pack, ...] = ()
     """Packs left out because the vocabulary lacks their language."""
+    brought: bringing.Brought | None = None
+    """What the auditor brought for the privacy tests."""
 
     @property
     def identity(self) -> str:
@@ -126,6 +133,8 @@ class Plan:
             content["texts"] = _told(self.config, self.given)
         if self.decision is not None:
             content["decision"] = self.decision.model_dump()
+        if self.brought is not None:
+            content["privacy"] = self.brought.told
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -140,6 +149,15 @@ class Plan:
         return cores() if sum(c.flops for c in self.costs) >= WORTH else 1
 
     @property
+    def trainers(self) -> int:
+        """Reference models that are trained at a time: one a core, unless another number was asked for."""
+        if self.handle.device.type != "cpu":
+            return 1
+        from albert_audit.model.pool import cores
+
+        return cores() if self.config.workers == "auto" else self.config.workers
+
+    @property
     def profile(self) -> str:
         """``quick``, ``standard`` or ``full``."""
         return _profile(self.config)
@@ -151,6 +169,20 @@ class Plan:
 
         scorer = TorchScorer(self.handle, budget=self.config.batch_tokens)
         return sum(c.tokens for c in self.costs) / scorer.speed()
+
+    def privacy_lines(self) -> list[str]:
+        """Say what the privacy tests will do and about how long they take."""
+        if self.brought is None or self.brought.members is None:
+            return []
+        from albert_audit.privacy import membership_run
+
+        return membership_run.forecast(self.brought, self.handle, self.trainers)
+
+    @property
+    def reveal(self) -> Path | None:
+        """Where what was found is to be written in clear."""
+        named = self.config.privacy.reveal if self.config.privacy is not None else None
+        return Path(named).expanduser() if named else None
 
     @property
     def out(self) -> Path:
@@ -177,7 +209,13 @@ def plan(config: AuditConfig) -> Plan:
     data = [_data(name, Path(path)) for name, path in sorted(config.data.items())]
     policy = gate.load_policy(Path(config.policy)) if config.policy else None
     given = texts.load(config.texts) if config.texts is not None else None
+    if config.only == "privacy" and (config.privacy is None or config.packs or config.data):
+        raise UsageError(
+            "the privacy tests alone need something to test with, and no packs or benchmarks",
+            "give --members and --non-members, and leave --pack and --data out",
+        )
     chosen = [packs.load(packs.find(name)) for name in config.packs] if config.packs is not None else None
+    language = config.language.partition("-")[0].lower() if config.language else None
     for pack in chosen or []:
         if pack.spec.role == "placebo" or pack.is_floor:
             raise UsageError(
@@ -189,53 +227,71 @@ def plan(config: AuditConfig) -> Plan:
                 f"{pack.name} needs your own {', '.join(lacking)}",
                 "give --texts FILE, with --label-column and --group-column where they are needed",
             )
+    for pack in (*(chosen or []), *data):
+        if language not in (None, pack.language):
+            raise UsageError(
+                f"{pack.name} is in the language {pack.language!r}, and --language {language} was given",
+                "leave --language out, or choose what is of that language (`language` in pack.yaml says it)",
+            )
     from albert_audit.model import load as loading
     from albert_audit.model.cache import CountingScorer
     from albert_audit.model.scorer import TorchScorer
 
     head = loading.peek_head(config.model, config.revision)
     can = loading.ABILITIES[head]
+    brought = None
+    if config.privacy is not None and config.only != "bias":
+        brought = bringing.read(config.privacy, head)
     by_default = [
         p
         for p in _shipped_probes()
-        if _answers(p, can) and _served(p, head, given, profile) and config.language in (None, p.language)
+        if _answers(p, can) and _served(p, head, given, profile) and language in (None, p.language)
     ]
+    if config.only == "privacy":
+        by_default = []
     probes = [*(by_default if chosen is None else chosen), *data]
     probes = [replace(p, given=given) if p.shape.brings else p for p in probes]  # they name the checks
     if repeated := [n for n, count in Counter(p.name for p in probes).items() if count > 1]:
         raise UsageError(f"the pack {repeated[0]} was given twice", "name each pack once")
-    if not probes and config.packs is not None:
+    if not probes and config.packs is not None and brought is None:
         raise UsageError(
             "no pack is chosen: `packs` is empty", "name some, or leave `packs` out for all that fit"
         )
-    if not probes:
+    if not probes and brought is None:
         raise UsageError(
-            f"no shipped pack can test a model with the head {head} by itself",
-            "`albert-audit inspect MODEL` shows what the model can answer; --texts FILE brings texts of your own",
+            f"no shipped pack {f'in the language {language!r} ' if language else ''}can test a model with the head "
+            f"{head} by itself",
+            "`albert-audit inspect MODEL` shows what the model can answer; bring a pack with --pack DIR and a policy "
+            "with --policy FILE, or texts of your own with --texts FILE",
         )
     if policy is not None:
-        _check(policy, head, probes)
+        _check(policy, head, probes, brought)
     handle = loading.load(config.model, revision=config.revision, device=config.device)
     decision = _decision(handle, config)
     if given is not None and decision is not None:
         given = texts.matched(given, decision)
+    if brought is not None:
+        bringing.check(brought, decision)
     unspoken: list[Pack] = []
     if chosen is None:
         unspoken = [p for p in by_default if handle.unknown_rate.get(p.language, 0.0) > loading.MOST_UNKNOWN]
         probes = [p for p in probes if p not in unspoken]
-        if not probes:
+        if not probes and brought is None:
             raise UsageError(
                 "the vocabulary lacks the language of every pack that would run",
                 "`albert-audit inspect MODEL` shows which languages it knows; see --language",
             )
     if policy is None:
         known = [g for g, rate in handle.unknown_rate.items() if rate <= loading.MOST_UNKNOWN]
-        policy = gate.default_policy(head, [config.language] if config.language else known)
+        spoken = ([language] if language else known) if probes else []
+        policy = gate.default_policy(head, spoken, brought.tests if brought is not None else ())
         if policy is None:
+            of = f" and the language{'s' * (len(spoken) > 1)} {', '.join(spoken)}" if spoken else ""
             raise PolicyError(
-                f"no policy is shipped for the head {head}", "write one and give it with --policy FILE"
+                f"no policy is shipped for the head {head}{of}",
+                "write one and give it with --policy FILE; reports/policies/ holds the shipped ones to start from",
             )
-        _check(policy, head, probes)
+        _check(policy, head, probes, brought)
     able = [p for p in probes if _answers(p, can)]
     everything = [
         replace(p, given=given if p.shape.brings or p.is_floor else None, decision=decision)
@@ -252,21 +308,22 @@ def plan(config: AuditConfig) -> Plan:
         costs.append(Cost(pack, counter.inputs, counter.tokens, counter.flops, tuple(checks)))
     unable = tuple(p for p in probes if p not in able)
     return Plan(
-        config, handle, policy, tuple(everything), unable, tuple(costs), given, decision, tuple(unspoken)
-    )
+        config, handle, policy, tuple(everything), unable, tuple(costs), given, decision, tuple(unspoken),
+        brought,
+    )  # fmt: skip
 
 
 def _profile(config: AuditConfig) -> str:
     return config.profile or ("full" if config.data else "standard")
 
 
-def _check(policy: Policy, head: Head, probes: Sequence[Pack]) -> None:
+def _check(policy: Policy, head: Head, probes: Sequence[Pack], brought: bringing.Brought | None) -> None:
     alone = [p for p in probes if not (p.spec.controls or p.shape.controls_itself)]
     gate.check_policy(
         policy,
         head,
-        _checks(probes, head),
-        _checks(_shipped_probes(), head),
+        {**_checks(probes, head), **(brought.ids() if brought is not None else {})},
+        [*_checks(_shipped_probes(), head), *bringing.known(head)],
         uncontrolled=_checks(alone, head),
         upward=finder.upward(probes),
     )
@@ -311,6 +368,11 @@ def _decision(handle: ModelHandle, config: AuditConfig) -> Decision | None:
     kind = {"multi_label_classification": "multi", "regression": "regression"}.get(
         str(handle.model.config.problem_type), "regression" if len(labels) == 1 else "single"
     )
+    if kind != "regression" and config.threshold is not None and not 0 < config.threshold < 1:
+        raise UsageError(
+            f"expected a threshold between 0 and 1, a probability of this classifier; found {config.threshold:g}",
+            "only a regression's threshold is in a unit of its own",
+        )
     if config.positive is None:
         if len(labels) > 2:
             raise UsageError(
@@ -446,16 +508,25 @@ def execute(planned: Plan, *, force: bool, watcher: Watcher) -> Audit:
     """Carry out a plan; every step leaves its file."""
     started = _now()
     target = planned.out
+    if planned.reveal is not None:
+        check_reveal(planned.reveal, outside=target)
     manifest, info = _open(planned, force=force, started=started)
-    measured, baselines, scorer = _score(planned, watcher)
-    every = [m.rows for m in measured if m.rows is not None]
+    scored = _score(planned, watcher)
+    every = [m.rows for m in scored.measured if m.rows is not None]
+    if scored.leaks is not None:
+        every.append(scored.leaks.rows)
     rows = pd.concat(every, ignore_index=True) if every else frame([])
     folder.write_bytes(target / folder.MEASUREMENTS, rows.to_parquet(index=False, compression="zstd"))
     model = planned.handle.id
     policy = planned.policy
+    if planned.reveal is not None and scored.leaks is not None:
+        reveal_to(planned.reveal, scored.leaks.revealed, outside=target)
     found = Findings(
         model=model,
-        findings=finder.build(measured, model, policy, planned.config.seed, baselines),
+        findings=(
+            *finder.build(scored.measured, model, policy, planned.config.seed, scored.baselines),
+            *(finder.corrected(scored.leaks.findings) if scored.leaks is not None else ()),
+        ),
         not_tested=tuple(_not_tested(planned)),
     )
     folder.write(target / folder.FINDINGS, found)
@@ -467,8 +538,8 @@ def execute(planned: Plan, *, force: bool, watcher: Watcher) -> Audit:
         update={
             "finished": finished.isoformat(timespec="seconds"),
             "seconds": round((finished - started).total_seconds(), 1),
-            "scored": {"tokens": scorer.scored},
-            "cached": {"tokens": scorer.cached},
+            "scored": {"tokens": scored.scorer.scored},
+            "cached": {"tokens": scored.scorer.cached},
         }
     )
     folder.write(target / folder.RUN, info)
@@ -519,8 +590,13 @@ def _open(planned: Plan, *, force: bool, started: datetime) -> tuple[Manifest, R
             "seed": config.seed,
             **({"texts": _told(config, planned.given)} if planned.given is not None else {}),
             **({"decision": planned.decision.model_dump()} if planned.decision is not None else {}),
+            **({"privacy": planned.brought.told} if planned.brought is not None else {}),
+            **({"revealed": True} if planned.reveal is not None else {}),
         },
-        packs=tuple(p.ref(planned.handle.id.head) for p in (*planned.packs, *planned.unable)),
+        packs=(
+            *(p.ref(planned.handle.id.head) for p in (*planned.packs, *planned.unable)),
+            *(planned.brought.refs() if planned.brought is not None else ()),
+        ),
         policy_sha256=resumed.policy_sha256 if resumed else planned.policy.sha256,
         seed=config.seed,
         versions={
@@ -547,7 +623,17 @@ def _foreign(target: Path) -> bool:
         raise UsageError(f"cannot write to {target}: {exc.strerror}", "choose another --out") from None
 
 
-def _score(planned: Plan, watcher: Watcher) -> tuple[list[Measured], dict[str, list[Measured]], CachedScorer]:
+@dataclass(frozen=True)
+class Scored:
+    """What the models answered: the rows of each pack, baselines, and the privacy tests' findings."""
+
+    measured: list[Measured]
+    baselines: dict[str, list[Measured]]
+    scorer: CachedScorer
+    leaks: suite.Found | None = None
+
+
+def _score(planned: Plan, watcher: Watcher) -> Scored:
     from albert_audit.model.cache import CachedScorer, ScoreStore, cache_path
     from albert_audit.model.pool import PooledScorer, workers
     from albert_audit.model.scorer import TorchScorer
@@ -579,11 +665,41 @@ def _score(planned: Plan, watcher: Watcher) -> tuple[list[Measured], dict[str, l
         if planned.profile == "full":
             with watcher.task("The same with random weights and with word frequencies", 0):
                 baselines = _baselines(planned, store, f"{handle.device.type}:{handle.threads}")
+        leaks = _privacy(planned, scorer, watcher)
     head = handle.id.head
     for pack in planned.unable:
         needs = " or ".join(MEASURES[pack.spec.measure].needs)
         measured.append(Measured(pack, None, f"a model with the head {head} cannot answer {needs}"))
-    return measured, baselines, scorer
+    return Scored(measured, baselines, scorer, leaks)
+
+
+def nothing_estimated(planned: Plan, findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield a line for each benchmark or pack that was asked for and of which no finding got an estimate.
+
+    The verdict is about the policy's rules alone: without this a set that could not be scored, and that no
+    rule names, would leave no trace on the screen.
+    """
+    asked = [
+        p.name for p in (*planned.packs, *planned.unable)
+        if p.spec.role == "probe" and not p.is_floor
+        and (planned.config.packs is not None or p.name in planned.config.data)
+    ]  # fmt: skip
+    for name in asked:
+        mine = [f for f in findings if f.pack == name and f.role == "probe"]
+        if not any(f.status is Status.ESTIMATED for f in mine):
+            counted = Counter(f.status.value.replace("_", " ") for f in mine)
+            states = ", ".join(f"{n} {state}" for state, n in counted.items()) or "no finding"
+            reason = next((f": {f.reason}" for f in mine if f.reason), "")
+            yield f"nothing was estimated from {name} ({states}){reason}"
+
+
+def _privacy(planned: Plan, scorer: CachedScorer, watcher: Watcher) -> suite.Found | None:
+    if planned.brought is None:
+        return None
+    return suite.run(
+        planned.brought, planned.handle, scorer, planned.decision, planned.policy, planned.config.seed,
+        task=watcher.task, warn=watcher.warn, workers=planned.trainers,
+    )  # fmt: skip
 
 
 def _baselines(planned: Plan, store: ScoreStore, device: str) -> dict[str, list[Measured]]:
@@ -621,10 +737,9 @@ def _now() -> datetime:
 def _not_tested(planned: Plan) -> list[str]:
     """Say in plain words what this audit did not look at."""
     head, names = planned.handle.id.head, {p.name for p in planned.packs}
-    out = [
-        "Privacy: whether the model gives away what it was trained on",
-        "The reasons for single predictions (attribution)",
-    ]
+    out = [*bringing.not_tested(planned.brought, head), "The reasons for single predictions (attribution)"]
+    if not planned.packs:
+        return [*out, "Bias: whether the model treats groups of people differently"]
     if Ability.MASK_LOGPROBS in planned.handle.can:
         out.append("How a model fine-tuned from this one treats people")
     if head is Head.PRETRAINING:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from albert_audit import __version__
+from albert_audit import __version__, cli_privacy
 from albert_audit.types import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from albert_audit.audit import Plan
+    from albert_audit.config import AuditConfig
     from albert_audit.folder import Audit
     from albert_audit.model.scorer import Progress
 
@@ -31,10 +32,14 @@ app = typer.Typer(
 )
 packs_app = typer.Typer(no_args_is_help=True, help="List, show, check and start probe packs.")
 app.add_typer(packs_app, name="packs")
+app.add_typer(cli_privacy.canaries_app, name="canaries")
+app.command("key")(cli_privacy.key)
+app.command("scan", epilog=cli_privacy.SCAN_EXAMPLES)(cli_privacy.scan)
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with safetensors, or a hub id.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", metavar="FILE", help="A policy file.")]
+_PRIVACY = "Privacy"
 PackNames = Annotated[
     list[str] | None, typer.Option("--pack", metavar="NAME|DIR", help="A pack; may be given several times.")
 ]
@@ -69,6 +74,8 @@ _RUN_EXAMPLES = """
   albert-audit run ./my-albert --data crows-pairs=crows_pairs_anonymized.csv
 
   albert-audit run ./my-classifier --texts reviews.csv --label-column label --group-column gender
+
+  albert-audit run ./my-classifier --members train.csv --non-members held-out.csv --label-column label --base ./base
 """
 
 
@@ -97,6 +104,64 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME", help="A column of groups of people; may be given several times."),
     ] = None,
+    person_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A column that says whose record it is.")
+    ] = None,
+    members: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Records the model was trained on.", rich_help_panel=_PRIVACY),
+    ] = None,
+    non_members: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Records of the same kind that it was not.", rich_help_panel=_PRIVACY
+        ),
+    ] = None,
+    pool: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Further records to train references on.", rich_help_panel=_PRIVACY
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="What it was fine-tuned from.", rich_help_panel=_PRIVACY),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="How it was fine-tuned: YAML.", rich_help_panel=_PRIVACY),
+    ] = None,
+    references: Annotated[
+        int | None,
+        typer.Option(min=0, help="Reference models to train, an even number; 4.", rich_help_panel=_PRIVACY),
+    ] = None,
+    canaries: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A manifest of `canaries make`.", rich_help_panel=_PRIVACY),
+    ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(help="The declared privacy loss of the training.", rich_help_panel=_PRIVACY),
+    ] = None,
+    delta: Annotated[float | None, typer.Option(help="Its delta.", rich_help_panel=_PRIVACY)] = None,
+    secrets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What it must not fill in: text and secret.", rich_help_panel=_PRIVACY
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The project's key.", rich_help_panel=_PRIVACY)
+    ] = None,
+    reveal: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write what was found in clear to a new file; refused in CI.",
+            rich_help_panel=_PRIVACY,
+        ),
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="One pillar alone: bias or privacy.")] = None,
     language: Annotated[
         str | None,
         typer.Option(help="Only packs and policy of this language: en or zh; also that of your texts."),
@@ -105,7 +170,8 @@ def run(
         str | None, typer.Option(metavar="LABEL", help="The label whose probability is compared.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Probability from which on a classifier decides for that label.")
+        float | None,
+        typer.Option(help="Probability (of a regression: number) from which on that label is decided."),
     ] = None,
     profile: Annotated[str | None, typer.Option(help="quick, standard or full.")] = None,
     device: Device = None,
@@ -120,9 +186,15 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Replace what lies in DIR.")] = False,
 ) -> None:
     """Audit a model: measure, judge, and write the card. The exit code is the verdict."""
-    from albert_audit import audit
     from albert_audit.config import load_config
 
+    columns = (
+        _given(text=text_column, id=id_column, label=label_column, groups=group_column, person=person_column)
+        or {}
+    )
+    if columns and not (texts or members or non_members or pool):
+        raise UsageError("columns of texts were named, but no texts", "give --texts FILE or --members FILE")
+    columns |= {"language": language} if language else {}
     settings = load_config(
         config,
         model=model,
@@ -130,7 +202,22 @@ def run(
         policy=str(policy) if policy else None,
         packs=tuple(pack) if pack else None,
         data=_pairs(data),
-        texts=_texts(texts, text_column, id_column, label_column, group_column, language),
+        texts=_table(texts, **columns) if texts else None,
+        privacy=_given(
+            members=_table(members, **columns) if members else None,
+            non_members=_table(non_members, **columns) if non_members else None,
+            pool=_table(pool, **columns) if pool else None,
+            base=base,
+            recipe=_recipe(recipe) if recipe else None,
+            epsilon=epsilon,
+            delta=delta,
+            references=references,
+            canaries=str(canaries) if canaries else None,
+            secrets=str(secrets) if secrets else None,
+            key=str(key) if key else None,
+            reveal=str(reveal) if reveal else None,
+        ),
+        only=only,
         language=language,
         positive=positive,
         threshold=threshold,
@@ -142,32 +229,39 @@ def run(
     )
     if "workers" not in settings.model_fields_set:
         settings = settings.model_copy(update={"workers": "auto"})
+    carry_out(settings, show=plan, force=force)
+
+
+def carry_out(settings: AuditConfig, *, show: bool, force: bool) -> None:
+    """Plan and run an audit; exits with its verdict."""
+    from albert_audit import audit
+
     console = _console(stderr=True)
     with console.status("loading the model and planning") if console.is_terminal else _nothing():
         planned = audit.plan(settings)
-    if plan:
+    if show:
         _show_plan(planned)
         return
     done = audit.execute(planned, force=force, watcher=_Bar(console))
     _show_verdict(done)
+    for line in audit.nothing_estimated(planned, done.findings.findings):
+        typer.echo(line)
     raise typer.Exit(done.verdict.exit_code)
 
 
-def _texts(
-    path: Path | None,
-    text: str | None,
-    identity: str | None,
-    label: str | None,
-    groups: list[str] | None,
-    language: str | None,
-) -> dict[str, object] | None:
-    given = {"text": text, "id": identity, "label": label, "groups": groups}
-    said = {k: v for k, v in given.items() if v}
-    if path is None:
-        if said:
-            raise UsageError("columns of texts were named, but no texts", "give --texts FILE")
-        return None
-    return {"path": str(path), **said, **({"language": language} if language else {})}
+def _given(**flags: object) -> dict[str, object] | None:
+    """Return the flags that were given; None without any."""
+    return {k: v for k, v in flags.items() if v is not None and v != []} or None
+
+
+def _table(path: Path, **columns: object) -> dict[str, object]:
+    return {"path": str(path), **columns}
+
+
+def _recipe(path: Path) -> dict[str, object]:
+    from albert_audit.model.tuning.recipe import Recipe
+
+    return Recipe.read_file(path).model_dump(by_alias=True)
 
 
 def _pairs(given: list[str] | None) -> dict[str, str] | None:
@@ -250,6 +344,8 @@ def _show_plan(planned: Plan) -> None:
         sum(c.tokens for c in planned.costs),
         sum(c.flops for c in planned.costs),
     )
+    for name, count in (planned.brought.counts if planned.brought is not None else {}).items():
+        table.add_row(f"records: {name}", "privacy", f"{count:,}", "", "")
     table.add_row("together", "", f"{total[0]:,}", f"{total[1]:,}", f"{total[2] / 1e12:.2f}")
     console.print(table)
     console.print(
@@ -258,6 +354,9 @@ def _show_plan(planned: Plan) -> None:
         markup=False,
         soft_wrap=True,
     )
+    if planned.brought is not None:
+        for line in planned.privacy_lines():
+            console.print(line, markup=False, soft_wrap=True)
     if planned.decision is not None:
         console.print(f"compared: the probability of the label {planned.decision.name!r}", markup=False)
     _show_limits(planned)
@@ -317,9 +416,21 @@ def _show_verdict(audit: Audit) -> None:
             ends = f" [{r.interval_pass.low:.3g}, {r.interval_pass.high:.3g}]" if r.interval_pass else ""
             number = f" {r.value:.3g}{ends}, limit ±{r.limit:g}"
         several = r.finding is not None and sum(o.rule == r.rule for o in verdict.results) > 1
-        which = f" {(r.finding or '').rpartition('/')[2]}" if several else ""
+        which = (
+            f" {_telling(r.finding or '', [o.finding for o in verdict.results if o.rule == r.rule])}"
+            if several
+            else ""
+        )
         typer.echo(f"  {r.state:<12} {r.rule}{which}{number}: {r.reason}")
     typer.echo(f"card: {audit.dir / 'card.en.html'}")
+
+
+def _telling(identity: str, others: list[str | None]) -> str:
+    """Return the parts of a finding's id that tell it from the other findings of its rule."""
+    parts = [(o or "").split("/") for o in others]
+    own = identity.split("/")
+    told = [p for i, p in enumerate(own) if len({tuple(o[i : i + 1]) for o in parts}) > 1]
+    return "/".join(told) or own[-1]
 
 
 # --- gate, report ---------------------------------------------------------------------------

@@ -21,6 +21,8 @@ class Texts(Frozen):
         Columns; rows are numbered from 1 where there is no `id`.
     groups : tuple of str
         Columns that say which group of people a text is by or about.
+    person : str
+        Column that says whose text it is; each row is a person of its own without it.
     language : str
     """
 
@@ -29,7 +31,53 @@ class Texts(Frozen):
     id: str = ""
     label: str = ""
     groups: tuple[str, ...] = ()
+    person: str = ""
     language: str = "en"
+
+
+class Privacy(Frozen):
+    """What the auditor brings for the privacy tests; each test runs where its input is there.
+
+    Attributes
+    ----------
+    members, non_members : Texts, optional
+        Records that the model was trained on, and records of the same kind that it was not.
+    pool : Texts, optional
+        Further records like the members, in neither set, to train reference models on. Without it
+        these are trained on halves of both sets.
+    base : str, optional
+        The checkpoint that the model was fine-tuned from: a folder or a hub id.
+    recipe : dict
+        How it was fine-tuned; see `albert_audit.model.tuning.Recipe`.
+    references : int
+        Reference models to train from `base` by `recipe`, an even number; 0 trains none.
+    maskings : int
+        Random maskings of a text, for a masked language model.
+    canaries : str, optional
+        A manifest that ``albert-audit canaries make`` wrote before the training.
+    epsilon, delta : float
+        The differential privacy that was declared for the training.
+    secrets : Texts, optional
+        Records with what the model must not fill in; see the how-to.
+    key : str, optional
+        The project's key file; the user's own when left out.
+    reveal : str, optional
+        A new file, for the owner's eyes alone, that what was found is written to in clear. Refused in CI.
+    """
+
+    members: Texts | None = None
+    non_members: Texts | None = None
+    pool: Texts | None = None
+    base: str | None = None
+    recipe: dict[str, Any] = {}
+    references: Annotated[int, Field(ge=0, le=64, multiple_of=2)] = 4
+    maskings: Annotated[int, Field(ge=1, le=100)] = 10
+    canaries: str | None = None
+    epsilon: Annotated[float, Field(gt=0)] | None = None
+    delta: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    secrets: str | None = None
+    key: str | None = None
+    reveal: str | None = None
 
 
 class AuditConfig(Document):
@@ -45,13 +93,18 @@ class AuditConfig(Document):
         Benchmarks that are not shipped, by name: ``crows-pairs: path/to/file.csv``.
     texts : Texts, optional
         The auditor's own texts.
+    privacy : Privacy, optional
+        What the privacy tests need.
+    only : {"bias", "privacy"}, optional
+        One pillar alone.
     language : str, optional
         Only shipped packs and the shipped policy of this language (``en``, ``zh``); all that the
         vocabulary knows when left out.
     positive : str, optional
         The label of a classifier whose probability is compared; with two labels the second.
     threshold : float, optional
-        From which probability on the decision is that label; the likeliest label when left out.
+        From which probability on the decision is that label; the likeliest label when left out. Of a
+        regression any number, in its own unit; it decides nothing when left out.
     profile : {"quick", "standard", "full"}, optional
         ``quick`` runs the shipped packs that take least, ``standard`` all of them, ``full`` also the
         benchmarks of `data`. By default ``full`` where `data` is given, else ``standard``.
@@ -75,9 +128,11 @@ class AuditConfig(Document):
     packs: tuple[str, ...] | None = None
     data: dict[str, str] = {}
     texts: Texts | None = None
+    privacy: Privacy | None = None
+    only: Literal["bias", "privacy"] | None = None
     language: str | None = None
     positive: str | None = None
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
     profile: Literal["quick", "standard", "full"] | None = None
     policy: str | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -115,7 +170,10 @@ def load_config(path: Path | None, **flags: Any) -> AuditConfig:
             raise UsageError(
                 f"{path}: expected a mapping, found {type(data).__name__}", "write it as `key: value` lines"
             )
-    merged = {**data, **{k: v for k, v in flags.items() if v is not None}}
+    given = {k: v for k, v in flags.items() if v is not None}
+    if isinstance(data.get("privacy"), dict) and "privacy" in given:
+        given["privacy"] = {**data["privacy"], **given["privacy"]}
+    merged = {**data, **given}
     config: AuditConfig = AuditConfig.read(merged, where=str(path or "the command line"))
     if not config.model:
         raise UsageError("no model was given", "name it: albert-audit run MODEL, or `model:` in audit.yaml")

@@ -200,7 +200,7 @@ def build(
                 beside = _beside(baselines, m.pack, statistic, axis, contrast, seed)
                 finding = finding.model_copy(update={"details": finding.details | beside})
             found.append(finding)
-    return concordance(_corrected(found))
+    return concordance(corrected(found))
 
 
 def _beside(
@@ -507,7 +507,7 @@ def _vouched(m: Measured, floor: Floor) -> Finding:
 # --- multiplicity ---------------------------------------------------------------------------
 
 
-def _corrected(found: list[Finding]) -> tuple[Finding, ...]:
+def corrected(found: Sequence[Finding]) -> tuple[Finding, ...]:
     """Add Holm-corrected p-values within each family, to effects and to differences."""
     out = list(found)
     for family in sorted({f.family for f in found if f.role == "probe"}):

@@ -73,12 +73,28 @@ def shipped_policy_files() -> list[Path]:
     return sorted((resources.reports() / "policies").glob("*.yaml"))
 
 
-def default_policy(head: Head, languages: Sequence[str] = ("en",)) -> Policy | None:
-    """Return the shipped policy of a head, or None.
+def default_policy(
+    head: Head, languages: Sequence[str] = ("en",), tests: Sequence[str] = ()
+) -> Policy | None:
+    """Return the shipped policy of a head, joined with those of the privacy tests; None where there is none.
 
-    Its file is named after the head, and after the language where that is not English:
-    ``masked-lm.yaml``, ``masked-lm-zh.yaml``. The first of `languages` that has one decides.
+    The file of a head is named after it, and after the language where that is not English:
+    ``masked-lm.yaml``, ``masked-lm-zh.yaml``. The first of `languages` that has one decides; without
+    languages only the tests' policies count.
+
+    Parameters
+    ----------
+    tests : sequence of str
+        Privacy tests whose input was brought: ``membership`` stands in ``privacy/membership.yaml``.
     """
+    parts = [*filter(None, [_of_head(head, languages)])]
+    folder = resources.reports() / "policies" / "privacy"
+    parts += [load_policy(path) for name in tests if (path := folder / f"{name}.yaml").is_file()]
+    parts = [p for p in parts if head in p.heads]
+    return _joined(parts, head) if len(parts) > 1 else parts[0] if parts else None
+
+
+def _of_head(head: Head, languages: Sequence[str]) -> Policy | None:
     known = {path.stem: path for path in shipped_policy_files()}
     for language in languages:
         suffix = "" if language == "en" else f"-{language}"
@@ -87,6 +103,19 @@ def default_policy(head: Head, languages: Sequence[str] = ("en",)) -> Policy | N
             if path is not None and head in (policy := load_policy(path)).heads:
                 return policy
     return None
+
+
+def _joined(parts: Sequence[Policy], head: Head) -> Policy:
+    """Return one policy with the rules of all: that is what is locked and judged by."""
+    return Policy(
+        name="+".join(p.name for p in parts),
+        version=max(p.version for p in parts),
+        title="; ".join(p.title for p in parts),
+        heads=(head,),
+        owner=parts[0].owner,
+        rules=tuple(rule for p in parts for rule in p.rules),
+        note=" ".join(p.note for p in parts if p.note),
+    )
 
 
 def check_policy(

@@ -128,12 +128,13 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One of the auditor's own texts; `groups` are (axis, group) pairs."""
+    """One of the auditor's own texts; `groups` are (axis, group) pairs, `person` whose text it is."""
 
     id: str
     text: str
     label: str = ""
     groups: tuple[tuple[str, str], ...] = ()
+    person: str = ""
 
 
 @dataclass(frozen=True, slots=True)

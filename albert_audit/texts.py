@@ -24,6 +24,10 @@ MOST_GROUPS = 50
 """A column with more values than this is an id or free text, not a group of people."""
 _LONGEST_AXIS, _LONGEST_GROUP = 20, 22  # ids of findings have at most 200 characters
 _NONE = "none"
+_NOTHING = frozenset({"nan", "NaN", "<NA>", "NaT", "NULL", "null"})
+"""What programs write for a missing value, and people for nothing else."""
+MAYBE_NOTHING = frozenset({"none", "na", "n-a"})
+"""Groups that may be a missing value, or an answer (no religion, Namibia)."""
 
 
 def load(config: Texts) -> Given:
@@ -43,15 +47,16 @@ def load(config: Texts) -> Given:
     Raises
     ------
     UsageError
-        When the file cannot be read, a column is missing, a text is empty, an id stands twice, or
-        two values of a group column become one.
+        When the file cannot be read, a column is missing, a text is empty or a program's word for a
+        missing value, an id stands twice, a group is such a word, or two values of a group column
+        become one.
     """
     path = Path(config.path).expanduser()
-    roles = [config.text, *filter(None, (config.id, config.label)), *config.groups]
+    roles = [config.text, *filter(None, (config.id, config.label, config.person)), *config.groups]
     if twice := [c for c, n in Counter(roles).items() if n > 1]:
         raise UsageError(
             f"the column {twice[0]!r} is named for two things",
-            "text, id, label and each group need a column of their own",
+            "text, id, label, person and each group need a column of their own",
         )
     (header, rows), sha256 = tables.read(path)
     for column in roles:
@@ -77,15 +82,23 @@ def load(config: Texts) -> Given:
             f"{', ...' if len(empty) > 5 else ''}, the first after the header being 1)",
             "fill them or take these rows out",
         )
+    if missing := [str(i) for i, t in enumerate(contents, 1) if t.strip() in _NOTHING]:
+        raise UsageError(
+            f"{path}: {len(missing)} of {len(rows)} texts are nothing but {contents[int(missing[0]) - 1].strip()!r} "
+            f"or the like (row {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}), as programs write a "
+            "missing value",
+            "fill them or take these rows out; if it is the text, put a full stop after it",
+        )
     ids = _ids(path, columns[config.id]) if config.id else [str(i) for i in range(1, len(rows) + 1)]
     labels = [v.strip() for v in columns[config.label]] if config.label else [""] * len(rows)
     if config.label and not any(labels):
         raise UsageError(f"{path}: the column {config.label!r} has no label", "name another column")
+    persons = [v.strip() for v in columns[config.person]] if config.person else [""] * len(rows)
     axes = _axes(config.groups)
     slugs = {axis: _groups(path, c, columns[c]) for axis, c in zip(axes, config.groups, strict=True)}
     texts = tuple(
-        Text(i, text, label, tuple((axis, slugs[axis][k]) for axis in axes if slugs[axis][k]))
-        for k, (i, text, label) in enumerate(zip(ids, contents, labels, strict=True))
+        Text(i, text, label, tuple((axis, slugs[axis][k]) for axis in axes if slugs[axis][k]), person)
+        for k, (i, text, label, person) in enumerate(zip(ids, contents, labels, persons, strict=True))
     )
     return Given(texts, sha256, config.language.partition("-")[0].lower(), bool(config.label), axes)
 
@@ -108,6 +121,11 @@ def matched(given: Given, decision: Decision) -> Given:
     several = decision.kind == "multi"
     written = [_parts(t.label) if several else [t.label] * bool(t.label) for t in given.texts]
     found = {value for values in written for value in values}
+    if mixed := [t.label for t, v in zip(given.texts, written, strict=True) if _NONE in v and len(v) > 1]:
+        raise UsageError(
+            f"the label {mixed[0]!r} names labels and says that there are none",
+            f"write {_NONE!r} alone, or leave it out",
+        )
     if decision.kind == "regression":
         wrong = sorted(v for v in found if not _is_number(v))
         if wrong:
@@ -128,6 +146,11 @@ def matched(given: Given, decision: Decision) -> Given:
 def labels_of(text: Text) -> frozenset[str]:
     """Return the labels of a text that has been `matched`; none for ``none``."""
     return frozenset(_parts(text.label)) - {_NONE}
+
+
+def may_be_nothing(text: str) -> bool:
+    """Whether a text is nothing but a word that people, too, write for a missing value."""
+    return text.strip().casefold() in {"none", "na", "n/a"}
 
 
 def _parts(label: str) -> list[str]:
@@ -194,6 +217,12 @@ def _groups(path: Path, column: str, values: Sequence[str]) -> list[str]:
     """Return the slug of each value; empty where there is none."""
     stripped = [v.strip() for v in values]
     known = sorted({v for v in stripped if v})
+    # As a group of people it would be compared with the others, and could be the reference.
+    if missing := [v for v in known if v in _NOTHING or v == "None"]:
+        raise UsageError(
+            f"{path}: a group of {column!r} is called {missing[0]!r}, as programs write a missing value",
+            "leave the cell empty for a text of no group; if it is a group, write its name out, e.g. 'no religion'",
+        )
     if len(known) < 2:
         raise UsageError(
             f"{path}: the group column {column!r} holds {len(known)} group{'s' * (len(known) != 1)}; "

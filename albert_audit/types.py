@@ -200,7 +200,7 @@ class Decision(Frozen):
         The label whose probability is compared.
     threshold : float, optional
         From which probability on the decision is positive; the likeliest label decides when left
-        out, and 0.5 with `multi`. A regression without a threshold decides nothing.
+        out, and 0.5 with `multi`. Of a regression any number in its own unit; without one it decides nothing.
     """
 
     labels: tuple[str, ...]

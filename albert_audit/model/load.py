@@ -115,7 +115,7 @@ def load(name: str | Path, *, revision: str | None = None, device: str = "auto")
         When the checkpoint would be scored wrongly or is unsafe to load.
     """
     chosen = _device(device)
-    folder = _folder(str(name), revision)
+    folder = folder_of(str(name), revision)
     config = _config(folder)
     weights = _weights(folder)
     head = _head(config, weights)
@@ -154,7 +154,7 @@ def load(name: str | Path, *, revision: str | None = None, device: str = "auto")
 
 def peek_head(name: str | Path, revision: str | None = None) -> Head:
     """Return the head a checkpoint says it has, without reading its weights."""
-    folder = _folder(str(name), revision)
+    folder = folder_of(str(name), revision)
     return _head(_config(folder), _weights(folder))
 
 
@@ -179,7 +179,14 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _folder(name: str, revision: str | None) -> Path:
+def folder_of(name: str, revision: str | None = None) -> Path:
+    """Return where a checkpoint lies: a folder, or one that the hub's client keeps.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be found.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
         return path

@@ -151,7 +151,7 @@ def _placements(x: Array, y: Array, tolerance: float) -> tuple[Array, Array]:
     return wins.mean(axis=1), wins.mean(axis=0)
 
 
-def _newcombe(area: float, m: int, n: int, critical: float) -> tuple[float, float]:
+def _newcombe(area: float, m: float, n: float, critical: float) -> tuple[float, float]:
     """Return the areas that lie `critical` of their own standard errors from the one found."""
     size = (m + n) / 2
 

@@ -1,0 +1,1 @@
+"""Privacy leakage: what a model gives away of the records it was trained on."""
