@@ -24,7 +24,7 @@ from albert_audit import findings as finder
 from albert_audit import folder, gate, packs, texts
 from albert_audit.bias import MEASURES, frame
 from albert_audit.bias.benchmarks import bbq, bec_pro, crows_pairs, seat, stereoset, winobias, winogender
-from albert_audit.config import AuditConfig, load_config
+from albert_audit.config import AuditConfig, Privacy, load_config
 from albert_audit.findings import Measured, checks, stream
 from albert_audit.folder import Audit
 from albert_audit.packs import Given, Pack
@@ -209,7 +209,7 @@ def plan(config: AuditConfig) -> Plan:
     data = [_data(name, Path(path)) for name, path in sorted(config.data.items())]
     policy = gate.load_policy(Path(config.policy)) if config.policy else None
     given = texts.load(config.texts) if config.texts is not None else None
-    if config.only == "privacy" and (config.privacy is None or config.packs or config.data):
+    if config.only == "privacy" and (config.packs or config.data or config.privacy is None):
         raise UsageError(
             "the privacy tests alone need something to test with, and no packs or benchmarks",
             "give --members and --non-members, and leave --pack and --data out",
@@ -240,8 +240,9 @@ def plan(config: AuditConfig) -> Plan:
     head = loading.peek_head(config.model, config.revision)
     can = loading.ABILITIES[head]
     brought = None
-    if config.privacy is not None and config.only != "bias":
-        brought = bringing.read(config.privacy, head)
+    vectors = given is not None and head is Head.ENCODER and config.only is None
+    if vectors or (config.privacy is not None and config.only != "bias"):
+        brought = bringing.read(config.privacy or Privacy(), head, given)
     by_default = [
         p
         for p in _shipped_probes()

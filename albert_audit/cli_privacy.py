@@ -66,7 +66,9 @@ def make(
     from albert_audit.privacy import canaries
 
     if language not in ("en", "zh"):
-        raise UsageError(f"expected --language en or zh, found {language!r}")
+        raise UsageError(
+            f"expected --language en or zh, found {language!r}", "canaries are drawn in these two"
+        )
     for path in (out, lines):
         if path.exists():
             raise UsageError(f"{path} is there already", "a manifest is never overwritten; give new files")

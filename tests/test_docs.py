@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     p.relative_to(ROOT).as_posix() for p in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ]
-TRAPS = 30
+TRAPS = {"silent-mistakes": 30, "silent-mistakes-privacy": 18}
 _CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _TEST = re.compile(r"`(?P<file>tests/[\w/]+\.py|…)(?:::(?P<test>\w+))?`")
@@ -91,9 +91,10 @@ def test_a_wrong_name_and_a_wrong_link_would_be_noticed(monkeypatch):
     assert broken_links("README.md") == ["docs/README.md#nowhere", "nowhere.md"]
 
 
-def test_every_silent_mistake_names_its_tests():
-    rows = re.findall(r"^\| (\d+) \|(.*)\|$", text_of("docs/reference/silent-mistakes.md"), re.MULTILINE)
-    assert [int(n) for n, _ in rows] == list(range(1, TRAPS + 1))
+@pytest.mark.parametrize("name", TRAPS)
+def test_every_silent_mistake_names_its_tests(name):
+    rows = re.findall(r"^\| (\d+) \|(.*)\|$", text_of(f"docs/reference/{name}.md"), re.MULTILINE)
+    assert [int(n) for n, _ in rows] == list(range(1, TRAPS[name] + 1))
     assert [n for n, row in rows if not _TEST.search(row.split("|")[-1])] == []
 
 

@@ -39,10 +39,10 @@ from albert_audit.privacy import canaries
 from albert_audit.types import Head
 
 SEED = 7
-LEVELS = (0, 1, 2, 4, 8, 16, 32)
+LEVELS = (0, 1, 2, 4, 8, 16)
 CONTEXTS, COINS = 12, 120
 _VERSION = 1  # of what is drawn and trained here
-_PLAIN = 400
+_PLAIN = 300
 _BASE_TEXTS = 2000
 
 
@@ -71,7 +71,7 @@ _MASKED = {"learning_rate": 3e-3, "batch_size": 16, "mask_share": 0.3}
 KINDS = {
     "members": Kind(Head.SEQUENCE_CLASSIFICATION, 10, _CLASSIFIER, members=300),
     "members-mlm": Kind(Head.MASKED_LM, 20, _MASKED, members=240),
-    "canaries": Kind(Head.MASKED_LM, 20, _MASKED | {"batch_size": 32}),
+    "canaries": Kind(Head.MASKED_LM, 30, _MASKED | {"batch_size": 32}),
     "canaries-classifier": Kind(Head.SEQUENCE_CLASSIFICATION, 10, _CLASSIFIER),
 }
 
@@ -104,7 +104,14 @@ class Made:
         if not KINDS[self.kind].members:
             told += ["--canaries", str(self.folder / "canaries.json")]
             return {name: ["run", str(model), *told] for name, model in self.models.items()}
-        told += ["--members", str(self.folder / "members.csv"), "--id-column", "id", "--person-column", "person"]
+        told += [
+            "--members",
+            str(self.folder / "members.csv"),
+            "--id-column",
+            "id",
+            "--person-column",
+            "person",
+        ]
         if KINDS[self.kind].head is Head.SEQUENCE_CLASSIFICATION:
             told += ["--label-column", "label"]
         told += ["--recipe", str(self.folder / "recipe.yaml"), "--references", "4", "--non-members"]
@@ -171,7 +178,12 @@ def build(kind: str, out: Path, *, dial: int | None = None, seed: int = SEED) ->
 def ensure(kind: str, *, dial: int | None = None, seed: int = SEED) -> Made:
     """Return what `build` makes from the user's cache folder; it is made there when missing."""
     chosen = KINDS[kind]
-    said = {"kind": kind, "dial": chosen.dial if dial is None else dial, "seed": seed, "recipe": chosen.recipe}
+    said = {
+        "kind": kind,
+        "dial": chosen.dial if dial is None else dial,
+        "seed": seed,
+        "recipe": chosen.recipe,
+    }
     target = _place(kind, said)
     base = base_of(kind)
     if not target.is_dir():

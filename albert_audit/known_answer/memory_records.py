@@ -75,7 +75,9 @@ def draw(count: int, seed: str, *, shifted: bool = False, alone: bool = False) -
             turned = rng.random() < (_SHIFTED_TURNED if shifted else TURNED)
             if text not in seen and len(out) < count:
                 seen.add(text)
-                out.append(Record(f"{seed}-{len(out) + 1:04d}", f"{seed}-p{person}", text, LABELS[speech ^ turned]))
+                out.append(
+                    Record(f"{seed}-{len(out) + 1:04d}", f"{seed}-p{person}", text, LABELS[speech ^ turned])
+                )
     return out
 
 
@@ -97,9 +99,9 @@ def split(records: Sequence[Record], seed: str) -> tuple[list[Record], list[Reco
         whose.setdefault(record.person, []).append(record)
     halves: tuple[list[Record], list[Record]] = ([], [])
     for person in sorted(rng.sample(sorted(whose), len(whose)), key=lambda p: -len(whose[p])):
-        halves[len(halves[0]) > len(halves[1]) or (len(halves[0]) == len(halves[1]) and rng.random() < 0.5)].extend(
-            whose[person]
-        )
+        halves[
+            len(halves[0]) > len(halves[1]) or (len(halves[0]) == len(halves[1]) and rng.random() < 0.5)
+        ].extend(whose[person])
     return halves
 
 

@@ -14,6 +14,7 @@ from albert_audit.packs import Given
 from albert_audit.privacy import (
     canary_findings,
     canary_manifest,
+    embedding_findings,
     extraction,
     extraction_findings,
     membership,
@@ -33,9 +34,10 @@ TITLES = {
     "membership": "Membership inference",
     "canaries": "Canaries",
     "extraction": "Extraction of personal data",
+    "embeddings": "What stored vectors give away",
 }
 MASKED = (Head.MASKED_LM, Head.PRETRAINING)
-_INFORM = ("canaries/epsilon/", "extraction/completions/")
+_INFORM = ("canaries/epsilon/", "extraction/completions/", "embeddings/")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Brought:
     attacks: tuple[Attack, ...] = ()
     manifest: Manifest | None = None
     secrets: Secrets | None = None
+    texts: Given | None = None
 
     @property
     def references(self) -> int:
@@ -71,7 +74,10 @@ class Brought:
     @property
     def tests(self) -> tuple[str, ...]:
         """See the class."""
-        there = {"membership": self.members, "canaries": self.manifest, "extraction": self.secrets}
+        there = {
+            "membership": self.members, "canaries": self.manifest, "extraction": self.secrets,
+            "embeddings": self.texts,
+        }  # fmt: skip
         found = tuple(name for name, given in there.items() if given is not None)
         # With nothing but the model and its base, completions of general prompts can be compared.
         return found or (("extraction",) if self.base is not None and self.head in MASKED else ())
@@ -140,6 +146,8 @@ class Brought:
             found += canary_findings.ids(self.manifest)
         if "extraction" in self.tests:
             found += extraction_findings.ids(self.secrets)
+        if self.texts is not None:
+            found += embedding_findings.ids(self.texts)
         return {i: not i.startswith(_INFORM) for i in found}
 
     def refs(self) -> tuple[PackRef, ...]:
@@ -157,18 +165,20 @@ def known(head: Head) -> list[str]:
         return []
     out = [f"{canary_findings.NAME}/exposure_gap/all/{canary_findings.ONCE}"]
     if head in MASKED:
-        out += [
-            f"extraction/{m}/all/{extraction_findings.CONTRAST}"
-            for m in extraction_findings.MEASURES
-        ]
-    for k in (0, 4, 16):
-        made = membership.known(head, k, pool=False, base=True)
+        out += [f"extraction/{m}/all/{extraction_findings.CONTRAST}" for m in extraction_findings.MEASURES]
+    for k, base in ((0, False), (0, True), (4, True), (16, True)):
+        made = membership.known(head, k, pool=False, base=base)
         out += membership_findings.ids([a.name for a in made], membership.primary(made).name, {})
     return list(dict.fromkeys(out))
 
 
-def read(config: Privacy, head: Head) -> Brought:
+def read(config: Privacy, head: Head, given: Given | None = None) -> Brought:
     """Read what was brought.
+
+    Parameters
+    ----------
+    given : Given, optional
+        The auditor's own texts, of which vectors are made.
 
     Raises
     ------
@@ -176,7 +186,8 @@ def read(config: Privacy, head: Head) -> Brought:
         When a file cannot be read, half of what a test needs is missing, or the head has no such test.
     """
     masked = head in MASKED
-    if not any((config.members, config.non_members, config.canaries, config.secrets, masked and config.base)):
+    asked = (config.members, config.non_members, config.canaries, config.secrets, masked and config.base)
+    if not any(asked) and (given is None or head is not Head.ENCODER):
         raise UsageError(
             "nothing was brought that a privacy test could use",
             "give --members and --non-members, --canaries"
@@ -188,19 +199,26 @@ def read(config: Privacy, head: Head) -> Brought:
             f"membership is told by comparing two sets, and the {lacking} are missing",
             "hold out a random part of the data before training and give it with --non-members",
         )
-    if head not in HEADS:
+    if head not in HEADS and any(asked):
         raise UsageError(
             f"these privacy tests are for masked language models and text classifiers; this model has the head {head}",
-            "leave what was brought for them out",
+            "leave what was brought for them out; --texts shows what its vectors give away",
         )
     if config.secrets is not None and not masked:
         raise UsageError(
             "a classifier fills nothing in", "leave --secrets out, or audit the masked language model"
         )
-    from albert_audit.model.load import folder_of
+    from albert_audit.model.load import folder_of, peek_head
     from albert_audit.model.tuning.recipe import Recipe
 
-    brought = Brought(config, head, _key(config.key), base=folder_of(config.base) if config.base else None)
+    if masked and config.base is not None and (found := peek_head(config.base)) not in MASKED:
+        raise UsageError(
+            f"the base has the head {found}, the model {head}",
+            "give the checkpoint that the training began from",
+        )
+    brought = Brought(
+        config, head, _key(config.key), texts=given, base=folder_of(config.base) if config.base else None
+    )
     if config.members is not None and config.non_members is not None:
         sets = [
             texts.load(t) if t is not None else None
@@ -255,9 +273,18 @@ def _key(path: str | None) -> Key:
 
 def not_tested(brought: Brought | None, head: Head) -> list[str]:
     """Say in plain words which privacy questions stayed open, and what they would need."""
-    if head not in HEADS:
-        return [f"Privacy: there is no test for the head {head.replace('_', ' ')}"]
     out = []
+    if brought is None or brought.texts is None:
+        out.append(
+            "What stored vectors give away: it needs texts (--texts), and for this head one of the privacy flags"
+            if head is not Head.ENCODER
+            else "What stored vectors give away: it needs texts (--texts)"
+        )
+    if head not in HEADS:
+        return [
+            *out,
+            f"What the model gives away of its training data: no test for the head {head.replace('_', ' ')}",
+        ]
     if brought is None or brought.members is None:
         out.append(
             "Membership inference: it needs records the model was trained on and others (--members, --non-members)"

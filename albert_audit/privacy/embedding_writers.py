@@ -82,7 +82,7 @@ def alike(places: Codes, persons: Codes, texts: Sequence[str], vectors: Mapping[
         won = np.zeros((len(places), count))
         for i, row in enumerate(np.round(cosine, 12)):
             same = np.flatnonzero(persons == persons[i])
-            others = row[same, None]
+            others = row[same[same != i], None]
             wins = ((others > row) + 0.5 * (others == row)).sum(axis=0)
             won[i] = np.bincount(persons, wins, count)
             won[i, persons[i]] = 0.0

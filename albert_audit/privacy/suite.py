@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from albert_audit.bias.measure import frame
-from albert_audit.privacy import canaries, canary_findings, extraction_findings, membership_run
+from albert_audit.privacy import (
+    canaries,
+    canary_findings,
+    embedding_findings,
+    extraction_findings,
+    membership_run,
+)
 from albert_audit.privacy.brought import Brought
 from albert_audit.privacy.membership_run import Task
 from albert_audit.redact import Secret
@@ -57,7 +63,9 @@ def run(
     workers : int
         Reference models that are trained at a time.
     """
+    from albert_audit.model.baseline import random_init
     from albert_audit.model.load import MOST_UNKNOWN
+    from albert_audit.model.scorer import TorchScorer
 
     def of_members() -> Result:
         return membership_run.run(brought, handle, scorer, decision, policy, seed, task=task, workers=workers)
@@ -84,7 +92,16 @@ def run(
             )
         return part, found, {}
 
-    tests = {"membership": of_members, "canaries": of_canaries, "extraction": of_secrets}
+    def of_vectors() -> Result:
+        assert brought.texts is not None  # noqa: S101 (the test is among `brought.tests`)
+        blank = TorchScorer(random_init(handle, seed))
+        with task("stored vectors", 0):
+            part, found = embedding_findings.run(scorer, blank, brought.texts, brought.key, seed)
+        return part, found, {}
+
+    tests = {
+        "membership": of_members, "canaries": of_canaries, "extraction": of_secrets, "embeddings": of_vectors,
+    }  # fmt: skip
     rows, findings = [frame([])], []
     revealed: dict[str, Secret] = {}
     for name in brought.tests:
@@ -97,8 +114,8 @@ def run(
             warn(f"the test {name} crashed: {type(exc).__name__}")
             if os.environ.get("ALBERT_AUDIT_DEBUG"):
                 traceback.print_exc(file=sys.stderr)
-            mine = [i for i in brought.ids() if i.startswith(f"{name}/")]
-            findings += [_lost(i, f"crashed: {type(exc).__name__}") for i in mine]
+            mine = [i for i in brought.ids().items() if i[0].startswith(f"{name}/")]
+            findings += [_lost(i, f"crashed: {type(exc).__name__}", gates) for i, gates in mine]
             continue
         rows.append(part)
         findings += found
@@ -106,11 +123,11 @@ def run(
     return Found(pd.concat(rows, ignore_index=True), tuple(findings), revealed)
 
 
-def _lost(identity: str, reason: str) -> Finding:
+def _lost(identity: str, reason: str, gates: bool) -> Finding:
     """Return the finding of a check that crashed."""
     pack, measure, axis, contrast = identity.split("/")
     return Finding(
         id=identity, pack=pack, measure=measure, axis=axis, contrast=contrast, family=f"{pack}/{measure}",
         title=f"{pack.capitalize()}: {measure.replace('_', ' ')}", estimand="not estimated", unit="none",
-        gates=True, status=Status.ERROR, reason=reason,
+        gates=gates, status=Status.ERROR, reason=reason,
     )  # fmt: skip
