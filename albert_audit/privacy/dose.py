@@ -60,7 +60,10 @@ def dosed(
     """
     if len(scored.controls) <= 2:
         return None
-    per_model = [auc(s, g).value - 0.5 for s, g in zip(scored.controls, scored.seen, strict=True)]
+    per_model = [
+        auc_difference(scored.controls[i], _others(scored, i), scored.seen[i]).value
+        for i in range(len(scored.controls))
+    ]
     own = own_leak(scored, persons)
     # Of models that remember nothing some exceed the limit by chance.
     if max(per_model) <= limit or not own.intervals or own.intervals["0.95"].low <= own.null:
@@ -106,23 +109,22 @@ def _mixture(
     trained = round(share * members)
     rows: list[int] = []
     drawn: list[int] = []
-    # Members and non-members come from disjoint halves of what the model did not see.
-    order = rng.permutation(len(unseen))
-    half = len(order) * members // (members + others)
-    for source, count in (
-        ([seen[j] for j in range(len(seen))], trained),
-        ([unseen[j] for j in order[:half]], members - trained),
-        ([unseen[j] for j in order[half:]], others),
-    ):
+    # All that the model did not see is one population: two halves of it would differ by more than the
+    # interval allows for.
+    for source, count in ((seen, trained), (unseen, members - trained), (unseen, others)):
         picked, who = _draw(source, count, len(drawn), rng)
         rows += picked
         drawn += who
     member = np.arange(len(rows)) < members
-    # The complement saw just what `i` did not, and so would show a leak the other way round.
-    controls = np.delete(scored.controls, [i, i ^ 1], axis=0)[:, rows]
     return auc_difference(
-        scored.controls[i, rows], controls, member, [str(d) for d in drawn], comparisons=comparisons
-    )
+        scored.controls[i, rows], _others(scored, i)[:, rows], member, [str(d) for d in drawn],
+        comparisons=comparisons,
+    )  # fmt: skip
+
+
+def _others(scored: Scored, i: int) -> Array:
+    """Return the scores of a model's controls: not of its complement, which saw just what `i` did not."""
+    return np.delete(scored.controls, [i, i ^ 1], axis=0)
 
 
 def _clusters(names: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:

@@ -50,7 +50,9 @@ def test_sizes_are_those_of_the_audit(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[tuple[int, int]] = []
     real = dose.auc_difference
 
-    def spy(scores, against, member, persons, **rest):
+    def spy(scores, against, member, persons=None, **rest):
+        if persons is None:  # of all records, to learn what the model itself gives away
+            return real(scores, against, member, persons, **rest)
         sizes.append((int(member.sum()), int((~member).sum())))
         assert len(scores) == len(member) == len(persons) == np.shape(against)[1]
         assert len(against) == 2, "the attacked model and its complement are no controls"
@@ -61,16 +63,10 @@ def test_sizes_are_those_of_the_audit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(sizes) == {(150, 230)}
 
 
-def test_members_and_non_members_of_a_mixture_share_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A record on both sides would tie, and hide a leak."""
-    real = dose.auc_difference
-
-    def spy(scores, against, member, persons, **rest):
-        assert not set(scores[member]) & set(scores[~member])
-        return real(scores, against, member, persons, **rest)
-
-    monkeypatch.setattr(dose, "auc_difference", spy)
-    assert check(reference_leak=2.0) is not None
+def test_mixtures_at_the_limit_pass_as_seldom_as_the_interval_says() -> None:
+    """Two halves of what a model did not see would differ by more, and mixtures at the limit pass too often."""
+    found = check(members=800, others=800, reference_leak=2.0)
+    assert found is not None and found.false_pass_at_limit.low <= 0.05 <= 0.16 >= found.false_pass_at_limit.rate
 
 
 def test_a_leak_of_twice_the_limit_is_seen_and_none_is_not() -> None:
@@ -78,8 +74,8 @@ def test_a_leak_of_twice_the_limit_is_seen_and_none_is_not() -> None:
     assert found is not None
     none, twice = found.curve[0], found.curve[-1]
     assert none.failed.hits == 0 and none.passed.hits >= 3
-    assert twice.passed.hits == 0 and twice.failed.rate > 0.5
-    assert found.false_pass_at_limit.rate <= 0.45 and found.false_fail_at_limit.rate <= 0.3
+    assert twice.passed.hits == 0 and twice.failed.rate >= 0.3
+    assert found.false_pass_at_limit.rate <= 0.2 and found.false_fail_at_limit.rate <= 0.1
     assert found.limit == LIMIT and found.metric == "difference"
 
 
