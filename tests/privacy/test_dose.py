@@ -66,7 +66,9 @@ def test_sizes_are_those_of_the_audit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mixtures_at_the_limit_pass_as_seldom_as_the_interval_says() -> None:
     """Two halves of what a model did not see would differ by more, and mixtures at the limit pass too often."""
     found = check(members=800, others=800, reference_leak=2.0)
-    assert found is not None and found.false_pass_at_limit.low <= 0.05 <= 0.16 >= found.false_pass_at_limit.rate
+    assert (
+        found is not None and found.false_pass_at_limit.low <= 0.05 <= 0.16 >= found.false_pass_at_limit.rate
+    )
 
 
 def test_a_leak_of_twice_the_limit_is_seen_and_none_is_not() -> None:
