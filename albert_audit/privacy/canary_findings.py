@@ -165,7 +165,7 @@ def _base(measure: str, contrast: str, rows: pd.DataFrame, *, axis: str = "all",
 def _settled(finding: Finding) -> Finding:
     if finding.effect is not None and finding.effect.intervals:
         return finding
-    reason = "too few canaries for an interval: make a manifest with more"
+    reason = "too few canaries, or contexts for them, for an interval: make a manifest with more --coins, or more kinds of secrets"
     return finding.model_copy(update={"status": Status.INSUFFICIENT, "reason": reason})
 
 

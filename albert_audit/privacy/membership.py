@@ -105,9 +105,17 @@ def known(head: Head, references: int, *, pool: bool, base: bool) -> list[Attack
 
 
 def primary(attacks_: Sequence[Attack]) -> Attack:
-    """Return the attack whose figures by group and rates are told: RMIA where it can be made."""
+    """Return the attack whose figures by group and rates are told, and which the positive control is of.
+
+    For a classifier RMIA where it can be made; for a masked language model the loss less that of
+    reference models, or less the base's.
+    """
     by_name = {a.name: a for a in attacks_}
-    return next(by_name[n] for n in ("rmia", "ratio", "modified_entropy", "loss") if n in by_name)
+    # Of mean masked log-probabilities RMIA's constant leaves little; the plain difference sees more.
+    order = (
+        ("calibrated", "ratio", "loss") if by_name["loss"] in MASKED else ("rmia", "modified_entropy", "loss")
+    )
+    return next(by_name[n] for n in order if n in by_name)
 
 
 def _beside(references: int, pool: bool) -> int:

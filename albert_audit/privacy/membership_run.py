@@ -281,7 +281,8 @@ def _of_heads(
     from albert_audit.model.tuning import heads
 
     encoder = scorer_of(brought.base, handle) if brought.base is not None else scorer
-    features = encoder.embeddings(records.texts, pool="pooler")
+    # What the pooler does may have been trained with the head; the state that it reads was not.
+    features = encoder.embeddings(records.texts, pool="cls")
     logits = heads(features, labels, keep, classes=len(scorer.id.labels))
     return {f"reference-{i}": attacks.log_softmax(one) for i, one in enumerate(logits)}
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import AlbertConfig, AlbertForSequenceClassification
+from transformers import AlbertConfig, AlbertForMaskedLM, AlbertForSequenceClassification
 
 from albert_audit.known_answer import memory, private, remedies
 from albert_audit.known_answer.memory_records import LABELS, draw
@@ -90,6 +90,16 @@ def test_without_positions_for_every_record_one_gradient_stands_for_all(small):
     model, ids, attention, labels = small
     found = by_opacus(model, {"input_ids": ids, "attention_mask": attention}, labels)
     assert len(found["albert.embeddings.position_embeddings.weight"]) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_opacus_refuses_the_masked_head_and_computes_nothing_wrong(small):
+    """The how-to says so; when this fails opacus has learnt it, and must be held against a loop."""
+    opacus = pytest.importorskip("opacus")
+    model, ids, attention, _ = small
+    wrapped = opacus.GradSampleModule(AlbertForMaskedLM(model.config))
+    with pytest.raises(RuntimeError, match="meta"):
+        wrapped(**private.asked(ids, attention)).logits.sum().backward()
 
 
 def test_a_model_that_was_trained_privately_loads_and_is_made_again_from_its_seed(tmp_path):
