@@ -51,8 +51,8 @@ def _run(*, debug: bool) -> None:
             traceback.print_exc()
         else:
             print(  # noqa: T201
-                f"error: albert-audit itself failed: {type(exc).__name__}: {exc}\n"
-                "  → run again with --debug and report the traceback",
+                f"error: albert-audit itself failed: {type(exc).__name__}\n"
+                "  → run again with --debug and report the traceback, in which words of your data may stand",
                 file=sys.stderr,
             )
         sys.exit(3)

@@ -130,7 +130,7 @@ class Plan:
             "packs": {p.name: p.sha256 for p in (*self.packs, *self.unable)},
         }
         if self.given is not None:
-            content["texts"] = _told(self.config, self.given)
+            content["texts"] = _told(self.config, self.given, self.brought)
         if self.decision is not None:
             content["decision"] = self.decision.model_dump()
         if self.brought is not None:
@@ -393,10 +393,14 @@ def _decision(handle: ModelHandle, config: AuditConfig) -> Decision | None:
     )
 
 
-def _told(config: AuditConfig, given: Given) -> dict[str, object]:
+def _told(config: AuditConfig, given: Given, brought: bringing.Brought | None) -> dict[str, object]:
     """Return what the audit keeps of the auditor's texts: their hash and columns, never a text."""
     assert config.texts is not None  # noqa: S101 (there are texts)
-    return {"sha256": given.sha256, "rows": len(given.texts), **config.texts.model_dump(exclude={"path"})}
+    # A plain hash would tell whoever has a file that it is this one; where there is a key, the digest is keyed.
+    digest = {"sha256": given.sha256}
+    if brought is not None:
+        digest = {"digest": brought.key.digest(given.sha256, purpose="file")}
+    return {**digest, "rows": len(given.texts), **config.texts.model_dump(exclude={"path"})}
 
 
 def testable(can: frozenset[Ability]) -> list[str]:
@@ -589,7 +593,7 @@ def _open(planned: Plan, *, force: bool, started: datetime) -> tuple[Manifest, R
             "packs": [p.name for p in planned.packs],
             "profile": planned.profile,
             "seed": config.seed,
-            **({"texts": _told(config, planned.given)} if planned.given is not None else {}),
+            **({"texts": _told(config, planned.given, planned.brought)} if planned.given is not None else {}),
             **({"decision": planned.decision.model_dump()} if planned.decision is not None else {}),
             **({"privacy": planned.brought.told} if planned.brought is not None else {}),
             **({"revealed": True} if planned.reveal is not None else {}),
@@ -658,7 +662,9 @@ def _score(planned: Plan, watcher: Watcher) -> Scored:
                     measured.append(Measured(cost.pack, _measure(scorer, cost.pack, planned.config.seed)))
                 except Exception as exc:
                     # One crashed check must not hide the others, nor pass: it becomes a finding.
-                    reason = f"crashed: {type(exc).__name__}: {exc}"
+                    # Its words may hold one of the auditor's texts.
+                    said = "" if planned.given is not None else f": {exc}"
+                    reason = f"crashed: {type(exc).__name__}{said}"
                     watcher.warn(f"{cost.pack.name} {reason}")
                     if os.environ.get("ALBERT_AUDIT_DEBUG"):
                         traceback.print_exc(file=sys.stderr)

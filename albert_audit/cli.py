@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from albert_audit import __version__, cli_privacy
+from albert_audit import __version__, cli_explain, cli_privacy
 from albert_audit.types import UsageError
 
 if TYPE_CHECKING:
@@ -28,12 +28,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Audit an ALBERT model for bias and print a card that a reviewer can sign.",
     epilog="Exit codes: 0 pass · 1 fail · 2 usage, policy or refused model · 3 incomplete or crashed · "
-    "4 inconclusive · 130 interrupted. --debug shows tracebacks.",
+    "4 inconclusive · 130 interrupted. --debug shows tracebacks, in which words of your data may stand.",
 )
 packs_app = typer.Typer(no_args_is_help=True, help="List, show, check and start probe packs.")
 app.add_typer(packs_app, name="packs")
 app.add_typer(cli_privacy.canaries_app, name="canaries")
 app.command("key")(cli_privacy.key)
+app.command("embed", epilog=cli_explain.EMBED_EXAMPLES)(cli_explain.embed)
 app.command("scan", epilog=cli_privacy.SCAN_EXAMPLES)(cli_privacy.scan)
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with safetensors, or a hub id.")]
@@ -395,7 +396,8 @@ def _show_limits(planned: Plan) -> None:
         for line, checks in said.items():
             several = f" ({checks} checks)" if checks > 1 else ""
             typer.echo(f"rule {rule.id}{several}: limit ±{limit:g}, {line}")
-        if not said and rule.required:
+        brought = planned.brought.ids() if planned.brought is not None else {}
+        if not said and rule.required and not any(fnmatchcase(i, rule.check) for i in brought):
             typer.echo(f"rule {rule.id}: no check of this audit; the verdict will be INCOMPLETE")
 
 
@@ -413,7 +415,10 @@ def _show_verdict(audit: Audit) -> None:
     for r in verdict.results:
         number = ""
         if r.value is not None:
-            ends = f" [{r.interval_pass.low:.3g}, {r.interval_pass.high:.3g}]" if r.interval_pass else ""
+            # Beyond the limit it is judged by the wider one.
+            beyond = r.interval_pass and r.interval_fail and r.state in ("fail", "inconclusive")
+            inner = r.interval_fail if beyond else r.interval_pass
+            ends = f" [{inner.low:.3g}, {inner.high:.3g}]" if inner else ""
             number = f" {r.value:.3g}{ends}, limit ±{r.limit:g}"
         several = r.finding is not None and sum(o.rule == r.rule for o in verdict.results) > 1
         which = (

@@ -195,7 +195,7 @@ def _ids(path: Path, values: Sequence[str]) -> list[str]:
         )
     if twice := [v for v, n in Counter(ids).items() if n > 1]:
         raise UsageError(
-            f"{path}: {len(twice)} ids stand more than once, first {twice[0]!r}",
+            f"{path}: {len(twice)} ids stand more than once, the first in row {ids.index(twice[0]) + 1}",
             "give each row an id of its own, or name no id column: rows are numbered",
         )
     return ids

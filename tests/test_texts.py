@@ -200,7 +200,7 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path):
     ("change", "match"),
     [
         ({"body": " "}, r"1 of 4 texts are empty \(row 3"),
-        ({"name": "r1"}, "1 ids stand more than once, first 'r1'"),
+        ({"name": "r1"}, "1 ids stand more than once, the first in row 1"),
         ({"name": " "}, "row 3 has no id"),
         ({"Gender": "female"}, "'Female' and 'female' of 'Gender' would have one name, 'female'"),
         ({"Gender": "a vs b"}, "a group cannot be called 'a vs b'"),

@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,6 +158,29 @@ def duplicates(members: Sequence[str], non_members: Sequence[str]) -> list[Dupli
     return [found[key] for key in sorted(found)]
 
 
+def copies(texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Return pairs of texts of one set that are copies, or near copies, of each other, the earlier first.
+
+    Of exact copies each is paired with the first; see `duplicates` for what is near.
+    """
+    plain = [_canonical(t) for t in texts]
+    sets = {c: frozenset(_shingles(c)) for c in plain}
+    frequency = Counter(s for found in sets.values() for s in found)
+    rank = {s: i for i, (s, _) in enumerate(sorted(frequency.items(), key=lambda pair: (pair[1], pair[0])))}
+    first: dict[str, int] = {}
+    index: dict[str, list[str]] = defaultdict(list)
+    out: list[tuple[int, int]] = []
+    for i, text in enumerate(plain):
+        if text in first:
+            out.append((first[text], i))
+            continue
+        out += [(j, i) for j, _ in _near(text, index, first, sets, rank)]
+        first[text] = i
+        for s in _rarest(sets[text], rank):
+            index[s].append(text)
+    return out
+
+
 # --- the classifier ---------------------------------------------------------------------------
 
 
@@ -280,7 +303,8 @@ def _nearest(
         for s in _rarest(sets[text], rank):
             index[s].append(text)
     match = {
-        t: (first[t], 1.0) if t in first else _near(t, index, first, sets, rank) for t in dict.fromkeys(left)
+        t: (first[t], 1.0) if t in first else next(_near(t, index, first, sets, rank), None)
+        for t in dict.fromkeys(left)
     }
     return [(i, *found) for i, t in enumerate(left) if (found := match[t])]
 
@@ -288,7 +312,7 @@ def _nearest(
 def _near(
     text: str, index: dict[str, list[str]], first: dict[str, int], sets: dict[str, frozenset[str]],
     rank: dict[str, int],
-) -> tuple[int, float] | None:  # fmt: skip
+) -> Iterator[tuple[int, float]]:  # fmt: skip
     mine, tried = sets[text], set()
     for s in _rarest(mine, rank):
         for other in index.get(s, ()):
@@ -299,8 +323,7 @@ def _near(
             common = len(mine & theirs)
             similarity = common / (len(mine) + len(theirs) - common)
             if similarity >= NEAR:
-                return first[other], similarity
-    return None
+                yield first[other], similarity
 
 
 def _rarest(shingles: frozenset[str], rank: dict[str, int]) -> list[str]:

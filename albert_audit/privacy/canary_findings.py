@@ -257,7 +257,8 @@ def _extrapolated(inside: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float
         bits += [float(b) for b in found]
         beyond += [bool(b) for b in far]
         fits.append(ks)
-    if not bits:
+    # Where no score lies beyond the references there is nothing to extrapolate, nor where the fit does not hold.
+    if not any(beyond) or min(fits) < 0.01:
         return {}
     return {
         "extrapolated_mean": float(np.mean(bits)), "beyond_all_references": float(np.mean(beyond)),

@@ -42,6 +42,11 @@ RATES = {"10": 0.1, "1": 0.01, "01": 0.001}
 """False positive rates, by how the ids of findings write their percentage."""
 BLIND_MARGIN = 0.02
 """Excess over one half, by the lower bound, from which on texts alone tell the sets apart."""
+BESIDE_BLIND = 1.25
+"""By how much a difference from cross-fitted scores, which depend on each other, varies more than paired areas:
+measured 1.24 on random splits of real reviews; the square root of 1.5 for equal and independent variances."""
+MOST_LEFT_OUT = 0.10
+"""Above this share of non-members that are copies of members, the rest no longer speaks for the set."""
 FALSE_DISCOVERIES = 0.10
 LIMIT = 0.05
 """At which the positive control is dosed where no rule judges the attack."""
@@ -188,6 +193,11 @@ def _veto(e: Evidence, blind: Estimate) -> tuple[Status, str] | None:
     """Say why the two sets cannot tell memory from other differences, or nothing."""
     if not blind.intervals:
         return Status.INSUFFICIENT, "too few records to tell whether the two sets are alike"
+    if e.duplicates > MOST_LEFT_OUT * (e.duplicates + int((~e.member).sum())):
+        return Status.INSUFFICIENT, (
+            f"{e.duplicates} non-members were left out, since their texts are copies, or nearly, of members: "
+            "the rest no longer speaks for the set. Give records that were held out"
+        )
     if e.pool and any(len(s.controls) for s in e.scored):
         return None
     low = blind.intervals["0.95"].low
@@ -229,7 +239,10 @@ def _controlled(
     keep = np.ones(len(e.member), bool) if where is None else where
     member, persons = e.member[keep], [p for p, k in zip(e.persons, keep, strict=True) if k]
     against = scored.controls[:, keep] if len(scored.controls) else e.blind[keep]
-    difference = auc_difference(scored.target[keep], against, member, persons, comparisons=comparisons)
+    difference = auc_difference(
+        scored.target[keep], against, member, persons, comparisons=comparisons,
+        widen=1.0 if len(scored.controls) else BESIDE_BLIND,
+    )  # fmt: skip
     if len(scored.controls):
         note = f"the same attack on {len(scored.controls)} models trained by the recipe on other records"
         each = [auc(c[keep], member, persons, comparisons=1) for c in scored.controls]
@@ -273,6 +286,9 @@ def _auc(
         return finding.model_copy(
             update={"status": Status.INSUFFICIENT, "reason": "too few records on one side for an interval"}
         )
+    if difference.intervals["0.95"].high < 0:
+        swapped = "Members score below non-members, more than in control models: are the two files swapped?"
+        finding = finding.model_copy(update={"caveats": (swapped, *finding.caveats)})
     return finding
 
 
@@ -460,7 +476,9 @@ def _by_person(e: Evidence, scored: Scored, veto: tuple[Status, str] | None) -> 
     against = np.stack([mean(c) for c in scored.controls]) if len(scored.controls) else mean(e.blind)
     effect, difference = (
         auc(mean(scored.target), member),
-        auc_difference(mean(scored.target), against, member),
+        auc_difference(
+            mean(scored.target), against, member, widen=1.0 if len(scored.controls) else BESIDE_BLIND
+        ),
     )
     return _settled(finding.model_copy(update={"effect": effect, "difference": difference}), veto)
 

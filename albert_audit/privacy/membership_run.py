@@ -15,12 +15,12 @@ import pandas as pd
 from albert_audit import texts
 from albert_audit.bias.measure import frame
 from albert_audit.privacy import attacks, membership, membership_findings
-from albert_audit.privacy.blind import blind_scores, duplicates
+from albert_audit.privacy.blind import blind_scores, copies, duplicates
 from albert_audit.privacy.brought import Brought
 from albert_audit.privacy.membership import BASE, TARGET, Attack, Scored
 from albert_audit.privacy.records import Bools, Records, gather
 from albert_audit.privacy.splits import reference_splits
-from albert_audit.redact import Key, Secret, canonical
+from albert_audit.redact import Key, Secret
 from albert_audit.types import Decision, Finding, Head, Policy, UsageError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run(
     records, left_out = _records(brought, decision)
     persons = _joined(records)
     keep = _splits(brought, records, persons, seed)
-    folders = _train(brought, handle, records, keep, decision, seed, task, workers)
+    folders = _train(brought, handle, scorer, records, keep, decision, seed, task, workers)
     outputs, labels = _outputs(brought, handle, scorer, records, folders, keep, decision, seed, task)
     fine = np.isfinite(np.stack([o if o.ndim == 1 else o.sum(axis=1) for o in outputs.values()])).all(axis=0)
     judged = records.judged & fine
@@ -130,25 +130,25 @@ def forecast(brought: Brought, handle: ModelHandle, workers: int) -> list[str]:
 
 
 def _records(brought: Brought, decision: Decision | None) -> tuple[Records, int]:
-    """Return the records, labels in the model's words, without non-members that are members' texts."""
+    """Return the records, labels in the model's words, without non-members that are copies, or nearly, of members."""
     given = [brought.members, brought.non_members, brought.pool]
     if decision is not None:
         given = [texts.matched(g, decision) if g is not None else None for g in given]
     members, non_members, pool = given
     assert members is not None and non_members is not None  # noqa: S101 (read by `read`)
-    copies = {
-        d.non_member
-        for d in duplicates([t.text for t in members.texts], [t.text for t in non_members.texts])
-        if d.exact
+    alike = {
+        d.non_member for d in duplicates([t.text for t in members.texts], [t.text for t in non_members.texts])
     }
-    kept = tuple(t for i, t in enumerate(non_members.texts) if i not in copies)
+    kept = tuple(t for i, t in enumerate(non_members.texts) if i not in alike)
     if not kept:
-        raise UsageError("every non-member's text is also a member's", "give records that were held out")
-    return gather(members, replace(non_members, texts=kept), pool), len(copies)
+        raise UsageError(
+            "every non-member's text is also a member's, or nearly", "give records that were held out"
+        )
+    return gather(members, replace(non_members, texts=kept), pool), len(alike)
 
 
 def _joined(records: Records) -> tuple[str, ...]:
-    """Return the person of each record, records of one text taken together."""
+    """Return the person of each record, records of one text, or nearly of one, taken together."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -156,10 +156,8 @@ def _joined(records: Records) -> tuple[str, ...]:
             name = parent[name]
         return name
 
-    first: dict[str, str] = {}
-    for text, person in zip(records.texts, records.persons, strict=True):
-        same = first.setdefault(canonical(text) or text, person)
-        parent[root(person)] = root(same)
+    for i, j in copies(records.texts):
+        parent[root(records.persons[i])] = root(records.persons[j])
     return tuple(root(p) for p in records.persons)
 
 
@@ -240,6 +238,7 @@ def scorer_of(folder: Path, handle: ModelHandle) -> TorchScorer:
 def _train(
     brought: Brought,
     handle: ModelHandle,
+    scorer: Scorer,
     records: Records,
     keep: Bools,
     decision: Decision | None,
@@ -257,9 +256,12 @@ def _train(
     from albert_audit.model.cache import cache_path
     from albert_audit.model.tuning import Job, tune_many
 
-    told = json.dumps([brought.told, seed], sort_keys=True)
+    # Only what decides the weights: a canary manifest beside it trains nothing anew.
+    parts = ("members", "non_members", "pool", "base", "recipe", "references")
+    told = json.dumps([{k: v for k, v in brought.told.items() if k in parts}, seed], sort_keys=True)
     root = cache_path().parent / "references" / brought.key.digest(told, purpose="references")
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for folder in (root.parent, root):  # `parents` would not give the upper one the mode
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     jobs = [
         Job(
             base, root / f"reference-{i}", records.pick(records.texts, own), recipe, seed * 1000 + i,
@@ -270,8 +272,14 @@ def _train(
         )
         for i, own in enumerate(keep)
     ]  # fmt: skip
-    with task(f"{len(jobs)} reference models", sum(len(j.texts) * recipe.epochs for j in jobs)) as advance:
-        return tune_many(jobs, workers=workers if handle.device.type == "cpu" else 1, progress=advance)
+    tokens = sum(len(e.ids) for e in scorer.encode(records.texts)) / len(records.texts)
+    with task(
+        f"{len(jobs)} reference models", int(sum(len(j.texts) for j in jobs) * recipe.epochs * tokens)
+    ) as advance:
+        return tune_many(
+            jobs, workers=workers if handle.device.type == "cpu" else 1,
+            progress=(lambda texts_seen: advance(int(texts_seen * tokens))) if advance else None,
+        )  # fmt: skip
 
 
 def _of_heads(

@@ -201,6 +201,7 @@ def auc_difference(
     persons: Persons = None,
     *,
     comparisons: int = 1,
+    widen: float = 1.0,
 ) -> Estimate:
     """Return how far the area of an attack exceeds that of controls, the same records in both.
 
@@ -236,8 +237,9 @@ def auc_difference(
     theirs = np.mean([by_record(o, inside) for o in others], axis=0)
     one, two = area_of(mine, inside, codes), area_of(theirs, inside, codes)
     gap = area_of(mine - theirs, inside, codes)
+    gap = replace(gap, se=widen * gap.se)
     apart = 2 * one.se * two.se
-    shared = (one.se**2 + two.se**2 - gap.se**2) / apart if apart > 0 else 0.0
+    shared = (one.se**2 + two.se**2 - (gap.se / widen) ** 2) / apart if apart > 0 else 0.0
     r = min(max(shared, -1.0), 1.0)
 
     near = min(min(a.value, 1 - a.value) * min(a.sizes) for a in (one, two)) < EDGE

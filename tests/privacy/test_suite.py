@@ -66,7 +66,7 @@ class World:
         monkeypatch.setattr(membership_run, "_train", self.train)
         monkeypatch.setattr(membership_run, "scorer_of", lambda path, handle: self.scorer(path.name))
 
-    def train(self, brought, handle, records, keep, *rest) -> list[Path]:
+    def train(self, brought, handle, scorer, records, keep, *rest) -> list[Path]:
         self.records, self.keep = records, keep
         for i, own in enumerate(keep):
             self.seen[f"reference-{i}"] = set(records.pick(records.texts, own))
