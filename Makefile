@@ -29,9 +29,10 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-## make bench     the scorer against a plain loop and against this machine's sgemm rate (minutes)
+## make bench     the scorer against a plain loop and this machine's sgemm rate; attribution against Captum (minutes)
 bench: $(VENV)/.dev
 	$(BIN)/python bench/scorer.py
+	$(BIN)/python bench/attribution.py
 
 ## make evidence  the slow tests: coverage simulations and more (minutes)
 evidence: $(VENV)/.dev

@@ -7,9 +7,9 @@ import torch
 
 from albert_audit.model.load import load
 from albert_audit.types import Head
-from tests.tiny import checkpoint, tiny_folders, tiny_handles, tiny_mlm, tiny_scorers
+from tests.tiny import checkpoint, tiny_folders, tiny_handles, tiny_mlm, tiny_scorers, tiny_zh
 
-__all__ = ["tiny_folders", "tiny_handles", "tiny_mlm", "tiny_scorers"]
+__all__ = ["tiny_folders", "tiny_handles", "tiny_mlm", "tiny_scorers", "tiny_zh"]
 
 
 @pytest.fixture(autouse=True, scope="session")

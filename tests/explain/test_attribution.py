@@ -526,6 +526,14 @@ def test_importing_the_room_loads_neither_torch_nor_captum():
     assert done.stdout.strip() == "set()"
 
 
+def test_an_unknown_word_of_one_piece_is_refused(tiny_zh):
+    """Trap 18, with a vocabulary of word pieces, in which the unknown is one piece."""
+    handle = load(tiny_zh, device="cpu")
+    assert targets.mask(handle, "他", "她").kind == "mask"
+    with pytest.raises(UsageError, match="vocabulary lacks"):
+        targets.mask(handle, "他", "龘")
+
+
 @pytest.mark.parametrize("words", [("nurse", "he"), ("he", "\U0001f600"), ("he", "He")])
 def test_words_that_are_not_one_known_piece_are_refused(tiny_handles, words):
     """Trap 18: an unknown word silently becomes the unknown token."""
