@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from albert_audit.privacy import blind
-from albert_audit.privacy.blind import blind_scores, duplicates
+from albert_audit.privacy.blind import blind_scores, copies, duplicates
 from albert_audit.stats.auc import auc
 
 FOLDERS = (os.environ.get("ALBERT_AUDIT_TEST_DATA"), Path(__file__).resolve().parents[3] / "shared" / "data")
@@ -300,3 +300,10 @@ def test_a_shift_between_real_reviews_is_told(reviews):
     member = np.array([labels[i] == "positive" for i in pick])
     found = blind_scores([texts[i] for i in pick], None, member)
     assert auc(found.scores[member], found.scores[~member]).intervals["0.95"].low > 0.6
+
+
+def test_copies_within_a_set_are_paired_with_what_stands_before() -> None:
+    text = "the quick brown fox jumps over the lazy dog and runs far away from here today"
+    other = "something else about films and the music of the nineties that nobody hears"
+    assert copies([text, other]) == []
+    assert copies([text, other, text.replace("here", "here now"), f"{text.upper()}!"]) == [(0, 2), (0, 3)]

@@ -176,6 +176,28 @@ def test_texts_of_both_sets_are_left_out_and_counted(tmp_path: Path, monkeypatch
     )
 
 
+def test_near_copies_of_members_are_left_out_and_too_many_leave_nothing_to_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With them as non-members a model that remembers every record passed: it knows those as well."""
+    world = World(tmp_path, 1.0, monkeypatch)
+    members, others = rows_of(0, 60), rows_of(60, 120)
+    long = [
+        dict(
+            m,
+            text=f"{m['text']}: {' '.join(hashlib.sha256(f'{i} {k}'.encode()).hexdigest()[:24] for k in range(4))}",
+        )
+        for i, m in enumerate(members)
+    ]
+    near = [dict(m, text=m["text"].replace(" signed", ""), who=f"other {i}") for i, m in enumerate(long)]
+    found = run(brought(tmp_path, long, [*others, *near[:4]]), world, long)
+    of = one(found.findings, "auc_loss/")
+    assert of.details["duplicates_left_out"] == 4 and of.details["non_members"] == 60
+    found = run(brought(tmp_path, long, [*others, *near]), world, long)
+    of = one(found.findings, "auc_loss/")
+    assert of.status is Status.INSUFFICIENT and "copies" in of.reason
+
+
 def test_sets_of_the_same_texts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path, 1.0, monkeypatch)
     with pytest.raises(UsageError, match="also a member") as refused:
