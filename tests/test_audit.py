@@ -348,7 +348,7 @@ def test_an_uncaught_exception_is_3_not_1(
     command = ("run", planted, "--pack", small, "--policy", limits, "--out", tmp_path / "audit")
     done = cli(*command)
     assert done.code == 3
-    assert "RuntimeError: out of luck" in done.err
+    assert "RuntimeError" in done.err and "out of luck" not in done.err  # its words may be of a record
     assert "--debug" in done.err
     assert "Traceback" not in done.err
     debug = cli(*command, "--debug")
